@@ -1,0 +1,1 @@
+"""Events, guarantees and calibration; the mathematics is dp_accounting's."""
