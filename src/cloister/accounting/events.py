@@ -6,7 +6,9 @@ JSON with a tag for each kind; a tag never changes its meaning and is never remo
 Reading looks the tag up in the table below and nowhere else: stored data can name no code.
 
 Noise is stated relative to sensitivity. With a sum in which one unit contributes a vector of norm at most C,
-``noise_multiplier`` is the standard deviation of each coordinate's noise divided by C.
+``noise_multiplier`` is the standard deviation of each coordinate's noise divided by C (for Laplace noise its
+scale divided by C). It never contains the neighboring relation: that two different units lie up to 2C apart
+under REPLACE_ONE is the accountant's business.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "MAX_DEPTH",
     "Composed",
     "Event",
     "Gaussian",
@@ -66,7 +69,7 @@ class Gaussian(Event):
     tag: ClassVar[str] = "gaussian"
 
     def __post_init__(self) -> None:
-        _check_noise(self.noise_multiplier)
+        _check_noise(self)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Laplace(Event):
     tag: ClassVar[str] = "laplace"
 
     def __post_init__(self) -> None:
-        _check_noise(self.noise_multiplier)
+        _check_noise(self)
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,16 @@ class PoissonSampled(Event):
     tag: ClassVar[str] = "poisson_sampled"
 
     def __post_init__(self) -> None:
-        _check_probability(self.sampling_prob)
+        _check_probability(self)
+        _check_events(event=self.event)
 
 
 @dataclass(frozen=True)
 class TruncatedPoissonGaussian(Event):
     """`Gaussian` on a Poisson sample cut to `max_batch_size` by a uniformly random choice.
 
-    Source: arXiv:2508.15089. The number of examples is public here, so the event has a guarantee only under
-    REPLACE_ONE and REPLACE_SPECIAL.
+    Source: arXiv:2508.15089. The number of examples (for other units: of units) is public here, so the event
+    has a guarantee only under REPLACE_ONE and REPLACE_SPECIAL.
     """
 
     num_examples: int
@@ -108,8 +112,8 @@ class TruncatedPoissonGaussian(Event):
 
     def __post_init__(self) -> None:
         check_count(num_examples=self.num_examples, max_batch_size=self.max_batch_size)
-        _check_probability(self.sampling_prob)
-        _check_noise(self.noise_multiplier)
+        _check_probability(self)
+        _check_noise(self)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class SelfComposed(Event):
 
     def __post_init__(self) -> None:
         check_count(count=self.count, at_least=0)
+        _check_events(event=self.event)
 
 
 @dataclass(frozen=True)
@@ -132,8 +137,14 @@ class Composed(Event):
     tag: ClassVar[str] = "composed"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.events, (tuple, list)):
+            raise InputError(f"events is {self.events!r}; expected a sequence of events")
         object.__setattr__(self, "events", tuple(self.events))
+        _check_events(**{f"events[{index}]": event for index, event in enumerate(self.events)})
 
+
+MAX_DEPTH = 32
+"""How deep stored events may nest; what cloister writes stays below 6."""
 
 _TABLE: dict[str, type[Event]] = {
     kind.tag: kind
@@ -168,12 +179,20 @@ def compose(*events: Event) -> Event:
 def event_to_json(event: Event) -> dict[str, Any]:
     """The stored form of an event.
 
+    Raises:
+        InputError: Not one of cloister's events, or nested deeper than `MAX_DEPTH`.
+
     >>> event_to_json(PoissonSampled(0.01, Gaussian(1.0)))
     {'type': 'poisson_sampled', 'sampling_prob': 0.01, 'event': {'type': 'gaussian', 'noise_multiplier': 1.0}}
     """
-    if _TABLE.get(event.tag) is not type(event):
+    return _event_to_json(event, depth=1)
+
+
+def _event_to_json(event: Event, *, depth: int) -> dict[str, Any]:
+    _check_depth(depth)
+    if _TABLE.get(getattr(event, "tag", "")) is not type(event):
         raise InputError(f"{type(event).__name__} is not one of cloister's events")
-    values = {field.name: _value_to_json(getattr(event, field.name)) for field in fields(event)}
+    values = {field.name: _value_to_json(getattr(event, field.name), depth=depth) for field in fields(event)}
     return {"type": event.tag, **values}
 
 
@@ -181,8 +200,14 @@ def event_from_json(stored: Mapping[str, Any]) -> Event:
     """Read an event back.
 
     Raises:
-        InputError: An unknown tag, or fields that are missing, unknown or out of range.
+        InputError: An unknown tag, fields that are missing, unknown or out of range, or nesting deeper than
+            `MAX_DEPTH`.
     """
+    return _event_from_json(stored, depth=1)
+
+
+def _event_from_json(stored: Mapping[str, Any], *, depth: int) -> Event:
+    _check_depth(depth)
     tag = stored.get("type") if hasattr(stored, "get") else None
     kind = _TABLE.get(tag) if isinstance(tag, str) else None
     if kind is None:
@@ -190,33 +215,62 @@ def event_from_json(stored: Mapping[str, Any]) -> Event:
     expected = {field.name for field in fields(kind)}
     if set(stored) - {"type"} != expected:
         raise InputError(f"event {tag!r} has fields {sorted(set(stored) - {'type'})}; expected {sorted(expected)}")
-    return kind(**{name: _value_from_json(stored[name]) for name in expected})
+    return kind(**{name: _value_from_json(stored[name], depth=depth) for name in expected})
 
 
-def _value_to_json(value: Any) -> Any:
+def _value_to_json(value: Any, *, depth: int) -> Any:
     if isinstance(value, Event):
-        return event_to_json(value)
+        return _event_to_json(value, depth=depth + 1)
     if isinstance(value, tuple):
-        return [_value_to_json(item) for item in value]
+        return [_event_to_json(item, depth=depth + 1) for item in value]
     return value
 
 
-def _value_from_json(value: Any) -> Any:
+def _value_from_json(value: Any, *, depth: int) -> Any:
     if isinstance(value, dict):
-        return event_from_json(value)
+        return _event_from_json(value, depth=depth + 1)
     if isinstance(value, list):
-        return tuple(_value_from_json(item) for item in value)
+        return tuple(_event_from_json(item, depth=depth + 1) for item in value)
     return value
 
 
-def _check_noise(noise_multiplier: float) -> None:
-    if not isinstance(noise_multiplier, (int, float)) or not math.isfinite(noise_multiplier) or noise_multiplier <= 0:
+def _check_depth(depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InputError(f"event is nested more than {MAX_DEPTH} deep", hint="flatten it with compose")
+
+
+# The checks also turn a whole number into a float: equal events then have equal canonical JSON and one
+# digest.
+
+
+def _check_noise(event: Gaussian | Laplace | TruncatedPoissonGaussian) -> None:
+    noise_multiplier = _as_float(event.noise_multiplier)
+    if not math.isfinite(noise_multiplier) or noise_multiplier <= 0:
         raise InputError(
-            f"noise_multiplier is {noise_multiplier!r}; expected a finite number above 0",
+            f"noise_multiplier is {event.noise_multiplier!r}; expected a finite number above 0",
             hint="an operation without noise is NonPrivate, and must be said out loud",
         )
+    object.__setattr__(event, "noise_multiplier", noise_multiplier)
 
 
-def _check_probability(sampling_prob: float) -> None:
-    if not isinstance(sampling_prob, (int, float)) or not 0 < sampling_prob <= 1:
-        raise InputError(f"sampling_prob is {sampling_prob!r}; expected a number above 0, at most 1")
+def _check_probability(event: PoissonSampled | TruncatedPoissonGaussian) -> None:
+    sampling_prob = _as_float(event.sampling_prob)
+    if not 0 < sampling_prob <= 1:
+        raise InputError(f"sampling_prob is {event.sampling_prob!r}; expected a number above 0, at most 1")
+    object.__setattr__(event, "sampling_prob", sampling_prob)
+
+
+def _as_float(value: object) -> float:
+    """`value` as a float; not a number if it is none, or an integer beyond every float."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def _check_events(**events: object) -> None:
+    for name, event in events.items():
+        if not isinstance(event, Event):
+            raise InputError(f"{name} is {event!r}; expected an event")

@@ -1,0 +1,1 @@
+"""How good are models trained under a guarantee?"""

@@ -1,0 +1,41 @@
+"""Train models on private data, account for every release, and show what was promised.
+
+Public names are loaded when they are first used: ``import cloister`` reaches neither torch nor any other heavy
+dependency.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cloister.accounting import Budget, Guarantee
+    from cloister.errors import CloisterError
+    from cloister.ledger import Ledger
+    from cloister.reports import report
+    from cloister.training import DPSGD, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Budget": "cloister.accounting",
+    "CloisterError": "cloister.errors",
+    "DPSGD": "cloister.training",
+    "Guarantee": "cloister.accounting",
+    "Ledger": "cloister.ledger",
+    "report": "cloister.reports",
+    "train": "cloister.training",
+}
+
+__all__ = ["DPSGD", "Budget", "CloisterError", "Guarantee", "Ledger", "report", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cloister' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,344 @@
+"""The main job: from a recipe to a trained model, its record, and what it cost.
+
+ 1. The run directory is claimed; a run that is already there is only touched by `resume`.
+ 2. Files are opened: names, headers and counts are checked, no value is interpreted.
+ 3. The plan is made from the recipe and the number of examples; noise is calibrated.
+ 4. The ledger reserves the whole event, or refuses. Only now are private rows read.
+ 5. Column statistics are bought where none are declared; rows are encoded; the model is built and checked.
+ 6. The steps run; the model is evaluated on the test set only where a checkpoint has been written.
+ 7. The ledger commits what ran; model, configuration and record are written.
+
+An error before anything private was released gives the reservation back. After that it stays counted until
+the run is resumed: a crash fails closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from cloister._canonical import digest_json
+from cloister._rng import SecureStream
+from cloister.accounting import Relation, Unit, event_to_json
+from cloister.clipping import check_model, engine_for
+from cloister.data import load, open_source
+from cloister.data.encodings import encoding_from_json, encoding_to_json
+from cloister.errors import CloisterError, InputError, PlanMismatch
+from cloister.ledger import Kind, Status
+from cloister.models import build, evaluate, loss_for
+from cloister.training.checkpoint import read_checkpoint, write_checkpoint
+from cloister.training.diagnostics import DiagnosticsFile
+from cloister.training.planning import RunPlan, plan_run
+from cloister.training.recipe import Recipe
+from cloister.training.results import Outcome, save_run
+from cloister.training.rundir import RunState, abandon_run, claim_run, new_run_id, write_state
+from cloister.training.trainer import Diverged, StepReport, Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cloister.data import ColumnEncoding, Loaded, Source
+    from cloister.ledger import Ledger, Reservation
+    from cloister.records import TrainingRecord
+
+__all__ = ["Interrupted", "Observer", "train"]
+
+Utility = tuple[tuple[int, dict[str, float]], ...]
+
+_DELTA_OF_NON_PRIVATE_RUNS = 1e-5  # the ledger wants one; epsilon is infinite at any
+
+
+class Interrupted(CloisterError):  # noqa: N818 - says what happened
+    """The run was asked to stop; a checkpoint has been written."""
+
+
+class Observer:
+    """What a caller may watch of a run; override what is of interest."""
+
+    def planned(self, plan: RunPlan) -> None:
+        """The plan is made; no row has been read."""
+
+    def note(self, text: str) -> None:
+        """Something the reader should know."""
+
+    def started(self, step: int, steps: int) -> None:
+        """The steps begin, or go on after `step`."""
+
+    def stepped(self, report: StepReport) -> None:
+        """A step is done; its report is raw and not private."""
+
+    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """The model was evaluated on the test set."""
+
+    def should_stop(self) -> bool:
+        """Whether to stop after the present step."""
+        return False
+
+
+def train(
+    recipe: Recipe | str | Path,
+    *,
+    out: str | Path,
+    ledger: Ledger,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> TrainingRecord:
+    """Train a model as the recipe says, and account for it.
+
+    Args:
+        recipe: The recipe, or the path of its TOML file.
+        out: The run directory; must not hold a run unless `resume`.
+        ledger: Where the budget is kept.
+        resume: Go on with an interrupted run in `out`. Nothing is spent twice, no noise or sample repeats.
+        observer: Watches the run and may ask it to stop.
+
+    Returns:
+        The record, as written to ``out/record.json``.
+
+    Raises:
+        InputError: Recipe, files or data are not what they must be.
+        BudgetExceeded: The data set's budget does not cover the plan; nothing was read.
+        UnsupportedLayer: The model mixes examples, or has an operation without a clipping rule.
+        Interrupted: The observer asked to stop.
+        Diverged: The weights are no longer finite; what ran has been committed.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.load(recipe)
+    job = _Job.open(recipe, Path(out), ledger, observer or Observer(), resume=resume)
+    with torch.random.fork_rng(devices=[]):
+        return job.run()
+
+
+@dataclass(kw_only=True)
+class _Job:
+    """One run on its way; the numbers are those of the module's docstring."""
+
+    recipe: Recipe
+    out: Path
+    ledger: Ledger
+    observer: Observer
+    source: Source
+    plan: RunPlan
+    state: RunState
+    stream: SecureStream
+
+    @classmethod
+    def open(cls, recipe: Recipe, out: Path, ledger: Ledger, observer: Observer, *, resume: bool) -> _Job:
+        source = open_source(recipe.data, recipe.base)  # 2
+        plan = plan_run(recipe, source)  # 3
+        planned = RunState(
+            run=new_run_id(),
+            recipe=digest_json(dict(recipe.table)),
+            content=source.digest(),
+            event=digest_json(event_to_json(plan.event_after(plan.steps))),
+        )
+        state = claim_run(out, planned, resume=resume)  # 1, last because a bad recipe must not leave a directory
+        observer.planned(plan)
+        for note in plan.notes:
+            observer.note(note)
+        return cls(
+            recipe=recipe,
+            out=out,
+            ledger=ledger,
+            observer=observer,
+            source=source,
+            plan=plan,
+            state=state,
+            stream=_stream(recipe),
+        )
+
+    @property
+    def dataset(self) -> str:
+        return self.recipe.data.dataset or "data-" + self.state.content.removeprefix("sha256:")[:16]
+
+    def run(self) -> TrainingRecord:
+        reservation = self._reserve()  # 4
+        with self._giving_back(reservation):
+            loaded = self._load(reservation)  # 5
+            trainer = self._trainer(loaded)
+        if reservation is None and trainer.step < self.plan.steps:
+            raise PlanMismatch(f"run {self.state.run} was committed, but its checkpoint is at step {trainer.step}")
+        utility = self._fit(trainer, loaded, reservation)  # 6
+        committed = self._commit(reservation)  # 7
+        with trainer.released() as model:
+            outcome = Outcome(
+                run=self.state.run,
+                dataset=self.dataset,
+                content=self.state.content,
+                seconds=trainer.seconds,
+                engine=trainer.engine.name if trainer.engine else "autograd",
+                device=str(trainer.device),
+                utility=utility,
+                committed=committed,
+                statement=self.ledger.statement(self.dataset),
+            )
+            return save_run(self.out, recipe=self.recipe, plan=self.plan, loaded=loaded, model=model, outcome=outcome)
+
+    def _reserve(self) -> Reservation | None:
+        """The reservation of this run: made now, taken up again, or None if it was committed already."""
+        for line in self.ledger.statement(self.dataset).lines:
+            if line.run == self.state.run:
+                return self.ledger.resume(line.reservation) if line.status == Status.RESERVED else None
+        reservation = self.ledger.reserve(
+            self.dataset,
+            self.plan.event_after(self.plan.steps),
+            run=self.state.run,
+            unit=Unit(self.recipe.data.unit),
+            relation=Relation(self.recipe.privacy.relation),
+            delta=self.recipe.privacy.delta or _DELTA_OF_NON_PRIVATE_RUNS,
+            content=self.state.content,
+        )
+        for warning in reservation.warnings:
+            self.observer.note(warning)
+        return reservation
+
+    @contextlib.contextmanager
+    def _giving_back(self, reservation: Reservation | None) -> Iterator[None]:
+        """Release the reservation if preparation fails before anything was released."""
+        try:
+            yield
+        except Exception as error:
+            if reservation and not self.state.ended and self.state.encodings is None and read_checkpoint(self.out) is None:
+                reservation.release(f"failed before the first step: {error}")
+                abandon_run(self.out)
+            raise
+
+    def _load(self, reservation: Reservation | None) -> Loaded:
+        purchase, source = self.plan.purchase, self.source
+        encodings = {name: encoding_from_json(stored) for name, stored in (self.state.encodings or {}).items()}
+        if purchase.columns and not encodings:
+            encodings = self._buy(reservation)
+        loaded = load(
+            source,
+            encodings,
+            scratch=self.out / "scratch",
+            memory_limit_bytes=self.recipe.performance.memory_limit_mb << 20,
+        )
+        if encodings and self.state.encodings is None:
+            stored = {name: encoding_to_json(encoding) for name, encoding in encodings.items()}
+            self.state = replace(self.state, encodings=stored)
+            write_state(self.out, self.state)
+        return loaded
+
+    def _buy(self, reservation: Reservation | None) -> dict[str, ColumnEncoding]:
+        """Column encodings from noisy statistics. That they say nothing is an answer too, and is paid for."""
+        encodings = dict(self.plan.purchase.run(self.source, self.stream))
+        if any(encoding.width for encoding in encodings.values()) or len(encodings) < len(self.source.input_columns):
+            return encodings
+        reason = f"{self.source.num_examples} are too few examples to tell anything about the columns at this noise"
+        self._end_early(0, reservation, reason)
+        raise InputError(
+            reason, hint="declare columns in [data.columns], or raise share in [data.statistics]; the statistics are spent"
+        )
+
+    def _trainer(self, loaded: Loaded) -> Trainer:
+        recipe, training = self.recipe, self.recipe.training
+        torch.manual_seed(int(self.stream.derive("initialization").uint64(0, 1)[0] >> 1))
+        model = build(recipe.model, loaded.spec, base=recipe.base)
+        loss_fn = loss_for(loaded.spec.task)
+        engine = None
+        if self.plan.dpsgd is not None:
+            engine = engine_for("materialized" if training.clipping == "value" else recipe.performance.engine)
+            if engine.name != recipe.performance.engine:
+                self.observer.note(f"clipping by value needs the {engine.name} engine; using it")
+            check_model(model)
+        trainer = Trainer(
+            model=model,
+            loss_fn=loss_fn,
+            examples=loaded.train,
+            steps=self.plan.steps,
+            expected_batch_size=training.expected_batch_size,
+            training=training,
+            performance=recipe.performance,
+            stream=self.stream,
+            plan=self.plan.dpsgd.plan() if self.plan.dpsgd else None,
+            engine=engine,
+        )
+        found = read_checkpoint(self.out)
+        if found is not None:
+            trainer.restore(found)
+        return trainer
+
+    def _fit(self, trainer: Trainer, loaded: Loaded, reservation: Reservation | None) -> Utility:
+        """Train, and stop at every step where a checkpoint or an evaluation is due."""
+        found = read_checkpoint(self.out)
+        utility = found.utility if found else ()
+        self.observer.started(trainer.step, self.plan.steps)
+        with DiagnosticsFile(self.out, after_step=trainer.step) as diagnostics:
+
+            def on_step(report: StepReport) -> bool:
+                diagnostics.write(report)
+                self.observer.stepped(report)
+                return not self.observer.should_stop()
+
+            while trainer.step < self.plan.steps:
+                try:
+                    trainer.run(self._next_stop(trainer.step), on_step)
+                except Diverged as error:
+                    self._end_early(trainer.step, reservation, str(error))
+                    raise
+                diagnostics.flush()
+                utility = self._keep(trainer, loaded, utility)
+                if self.observer.should_stop() and trainer.step < self.plan.steps:
+                    raise Interrupted(
+                        f"stopped after step {trainer.step} of {self.plan.steps}; the checkpoint is in {self.out}",
+                        hint="go on with the same command and --resume; the reserved budget stays reserved",
+                    )
+        return utility
+
+    def _next_stop(self, step: int) -> int:
+        training = self.recipe.training
+        every = [period for period in (training.checkpoint_every, training.evaluate_every) if period]
+        return min(self.plan.steps, *((step // period + 1) * period for period in every))
+
+    def _keep(self, trainer: Trainer, loaded: Loaded, utility: Utility) -> Utility:
+        """Write a checkpoint, and only then look at the model: what is lost later has then not been seen."""
+        write_checkpoint(self.out, trainer.checkpoint(utility))
+        every = self.recipe.training.evaluate_every
+        due = trainer.step == self.plan.steps or (every and trainer.step % every == 0)
+        if not due or loaded.test is None:
+            return utility
+        with trainer.released() as model:
+            metrics = evaluate(
+                model,
+                trainer.loss_fn,
+                loaded.test,
+                batch_size=self.recipe.performance.physical_batch_size,
+                task=loaded.spec.task,
+                target_scale=loaded.spec.target_scale,
+            )
+        utility = (*utility, (trainer.step, metrics))
+        write_checkpoint(self.out, trainer.checkpoint(utility))
+        self.observer.evaluated(trainer.step, metrics)
+        return utility
+
+    def _end_early(self, step: int, reservation: Reservation | None, reason: str) -> None:
+        """Commit the steps that ran; there is no way on from here."""
+        if reservation is not None:
+            reservation.commit(self.plan.event_after(step))
+        self.state = replace(self.state, ended=reason)
+        write_state(self.out, self.state)
+
+    def _commit(self, reservation: Reservation | None) -> str:
+        """Commit what ran; returns the digest of the ledger's entry."""
+        if reservation is not None:
+            return reservation.commit(self.plan.event_after(self.plan.steps)).digest
+        line = next(line for line in self.ledger.statement(self.dataset).lines if line.run == self.state.run)
+        entries = self.ledger.history(self.dataset)
+        return next(
+            entry.digest
+            for entry in entries
+            if entry.kind == Kind.COMMIT and entry.body["reservation"] == line.reservation
+        )
+
+
+def _stream(recipe: Recipe) -> SecureStream:
+    """A stream under a new key; under the recipe's seed only where it says `insecure_seed`."""
+    if not recipe.training.insecure_seed:
+        return SecureStream()
+    return SecureStream(hashlib.sha256(b"cloister insecure seed %d" % recipe.training.seed).digest())
