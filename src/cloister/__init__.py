@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cloister._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from cloister.accounting import Budget, Guarantee
     from cloister.errors import CloisterError
     from cloister.ledger import Ledger
     from cloister.reports import report
     from cloister.training import DPSGD, train
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "cloister.accounting",

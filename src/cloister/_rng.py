@@ -67,4 +67,4 @@ class SecureStream:
 
     def uniform(self, index: int, count: int, *, start: int = 0) -> NDArray[np.float64]:
         """Uniform numbers in [0, 1) with 53 random bits each."""
-        return (self.uint64(index, count, start=start) >> np.uint64(11)) * 2.0**-53
+        return (self.uint64(index, count, start=start) >> np.uint64(11)).astype(np.float64) * 2.0**-53

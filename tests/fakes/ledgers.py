@@ -23,7 +23,7 @@ import pytest
 from cloister.accounting import Budget, Gaussian, NonPrivate, Relation, Unit
 from cloister.accounting._parts import parts_of
 from cloister.errors import BudgetExceeded
-from cloister.ledger import Ledger, rules
+from cloister.ledger import Ledger, account
 from cloister.ledger._sqlite import SQLiteStorage
 
 DELTA = 1e-6
@@ -154,7 +154,7 @@ def hammer(location, name, tries, noise, pipe):
 
 def write_until_killed(location, pipe):
     """Reserve and commit for ever; report each entry once the ledger has returned it."""
-    rules.epsilon = cheap_epsilon
+    account.epsilon = cheap_epsilon
     with Ledger.open(location) as ledger:
         while True:
             reservation = ledger.reserve("hammered", Gaussian(10.0), run="loop", **PLAN)
@@ -164,7 +164,7 @@ def write_until_killed(location, pipe):
 
 def write_until_statement(location, deadly, pipe):
     """Set a budget, reserve, commit; die by SIGKILL just before the SQL statement with the number `deadly`."""
-    rules.epsilon = cheap_epsilon
+    account.epsilon = cheap_epsilon
     connect, count = SQLiteStorage._connect, 0
 
     def tick(statement):

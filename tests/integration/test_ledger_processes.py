@@ -69,7 +69,7 @@ def test_soak(place):
 
 
 def kill_again_and_again(place, kills, monkeypatch):
-    monkeypatch.setattr("cloister.ledger.rules.epsilon", ledgers.cheap_epsilon)
+    monkeypatch.setattr("cloister.ledger.account.epsilon", ledgers.cheap_epsilon)
     clock = random.Random(7)
     acknowledged = []
     for _ in range(kills):
@@ -100,12 +100,12 @@ def test_kill_at_random_times_loses_nothing(place, monkeypatch):
 
 @pytest.mark.slow
 def test_kill_at_random_times_soak(place, monkeypatch):
-    kill_again_and_again(place, 500, monkeypatch)
+    kill_again_and_again(place, 200, monkeypatch)
 
 
 def test_kill_before_every_single_statement(tmp_path, monkeypatch):
     """From the creation of the file to the last COMMIT, there is no statement before which death does harm."""
-    monkeypatch.setattr("cloister.ledger.rules.epsilon", ledgers.cheap_epsilon)
+    monkeypatch.setattr("cloister.ledger.account.epsilon", ledgers.cheap_epsilon)
     for deadly in range(1, 200):
         place = str(tmp_path / str(deadly))
         said, exitcode = ledgers.run(ledgers.write_until_statement, place, deadly)

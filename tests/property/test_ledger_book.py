@@ -17,7 +17,7 @@ from fakes.ledgers import PLAN, MemoryStorage, budget
 
 @pytest.fixture(autouse=True)
 def cheap_accountant(monkeypatch):
-    monkeypatch.setattr("cloister.ledger.rules.epsilon", ledgers.cheap_epsilon)
+    monkeypatch.setattr("cloister.ledger.account.epsilon", ledgers.cheap_epsilon)
 
 
 def steps(count):
@@ -137,7 +137,7 @@ def test_a_competitor_on_another_data_set_costs_no_second_decision(monkeypatch):
     storage = MemoryStorage()
     ledger, rival = Ledger(storage), Ledger(storage)
     decisions = []
-    monkeypatch.setattr("cloister.ledger.rules.epsilon", lambda event, **terms: decisions.append(event) or 0.0)
+    monkeypatch.setattr("cloister.ledger.account.epsilon", lambda event, **terms: decisions.append(event) or 0.0)
 
     def write_elsewhere():
         storage.meddle = lambda: None
@@ -163,7 +163,7 @@ def test_whoever_is_always_late_decides_inside_the_lock(monkeypatch):
         rival.reserve("d", steps(1), run="rival", **PLAN)
         storage.meddle = meddle
 
-    monkeypatch.setattr("cloister.ledger.rules.epsilon", watched)
+    monkeypatch.setattr("cloister.ledger.account.epsilon", watched)
     storage.meddle = interfere
     reservation = ledger.reserve("d", steps(6), run="late", **PLAN)
     assert inside.count(True) == 1

@@ -30,7 +30,7 @@ def images(examples, dtype=torch.float64):
 class Transformer(nn.Module):
     """Decoder with position table, fused attention, RMS and layer norm, and a head tied to the embedding."""
 
-    def __init__(self, tokens=13, width=8, layers=2, length=6, tied=True, dtype=torch.float64):
+    def __init__(self, *, tokens=13, width=8, layers=2, length=6, tied=True, dtype=torch.float64):
         super().__init__()
         self.embedding = nn.Embedding(tokens, width, padding_idx=0)
         self.position = nn.Embedding(length, width)

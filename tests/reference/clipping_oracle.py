@@ -31,7 +31,7 @@ def clipped(gradient, clip):
         case Value():
             return {name: g.clamp(clip.low, clip.high) for name, g in gradient.items()}
         case Flat() | Automatic():
-            groups = {name: "all" for name in gradient}
+            groups = dict.fromkeys(gradient, "all")
             bound = clip.clip_norm
         case PerLayer():
             groups = {name: name.rpartition(".")[0] for name in gradient}

@@ -117,7 +117,8 @@ def test_one_sampled_gaussian_by_quadrature(sampling_prob, noise_multiplier):
 def test_sampled_laplace_by_amplification():
     """A sample of an epsilon-private release is log(1 + q (e^epsilon - 1))-private (Balle, Barthe, Gaboardi 2018)."""
     exact = math.log1p(0.05 * math.expm1(1 / 2.0))
-    assert epsilon(PoissonSampled(0.05, Laplace(2.0)), delta=1e-13) == pytest.approx(exact, rel=1e-3)
+    ours = epsilon(PoissonSampled(0.05, Laplace(2.0)), delta=1e-13)
+    assert exact <= ours <= exact + 1e-4  # the grid's interval
 
 
 # Values from the tests of dp_accounting 0.6 (rdp_privacy_accountant_test.py, pld_privacy_accountant_test.py).

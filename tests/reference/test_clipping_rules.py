@@ -61,22 +61,44 @@ def check(layer, x, clip, precision, views=1):
         assert torch.allclose(result.grads[name], grad, rtol=0, atol=tolerance * len(x) * clip.clip_norm)
 
 
-@given(examples=small, views=st.integers(1, 2), middle=st.lists(small, max_size=2), d=small, p=small, bias=st.booleans(), clip=clips, precision=precisions)
+@given(
+    examples=small,
+    views=st.integers(1, 2),
+    middle=st.lists(small, max_size=2),
+    d=small,
+    p=small,
+    bias=st.booleans(),
+    clip=clips,
+    precision=precisions,
+)
 @SETTINGS
-def test_linear(examples, views, middle, d, p, bias, clip, precision):
+def test_linear(*, examples, views, middle, d, p, bias, clip, precision):
     x = torch.randn(examples * views, *middle, d)
     check(nn.Linear(d, p, bias=bias), x, clip, precision, views)
 
 
 @pytest.mark.parametrize("way", ["gram", "keep", "discard"])
-@given(examples=small, terms=st.integers(1, 9), d=small, p=small, groups=st.integers(1, 2), clip=clips, precision=precisions)
+@given(
+    examples=small,
+    terms=st.integers(1, 9),
+    d=small,
+    p=small,
+    groups=st.integers(1, 2),
+    clip=clips,
+    precision=precisions,
+)
 @SETTINGS
-def test_every_way_to_the_norm_of_a_contraction(way, examples, terms, d, p, groups, clip, precision):
+def test_every_way_to_the_norm_of_a_contraction(*, way, examples, terms, d, p, groups, clip, precision):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contraction.Contraction, "way", lambda _self: way)
         patch.setattr(contraction, "_CHUNK", 7)
         check(nn.Linear(d, p), torch.randn(examples, terms, d), clip, precision)
-        check(nn.Conv1d(d * groups, p * groups, 2, groups=groups), torch.randn(examples, d * groups, terms + 1), clip, precision)
+        check(
+            nn.Conv1d(d * groups, p * groups, 2, groups=groups),
+            torch.randn(examples, d * groups, terms + 1),
+            clip,
+            precision,
+        )
 
 
 @given(
@@ -92,36 +114,67 @@ def test_every_way_to_the_norm_of_a_contraction(way, examples, terms, d, p, grou
     precision=precisions,
 )
 @SETTINGS
-def test_convolution(data, dims, examples, views, groups, channels, outputs, mode, clip, precision):
+def test_convolution(*, data, dims, examples, views, groups, channels, outputs, mode, clip, precision):
     each = lambda low, high: tuple(data.draw(st.integers(low, high)) for _ in range(dims))
     kernel, stride, dilation = each(1, 3), each(1, 2), each(1, 2)
     padding = data.draw(st.one_of(st.just("valid"), st.just(each(0, 2))))
     if max(stride) == 1:
         padding = data.draw(st.sampled_from(["same", padding]))
     layer = getattr(nn, f"Conv{dims}d")(
-        channels * groups, outputs * groups, kernel, stride, padding, dilation, groups, bias=data.draw(st.booleans()), padding_mode=mode
+        channels * groups,
+        outputs * groups,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+        bias=data.draw(st.booleans()),
+        padding_mode=mode,
     )
     sizes = tuple(d * (k - 1) + data.draw(st.integers(3, 5)) for d, k in zip(dilation, kernel, strict=True))
     check(layer, torch.randn(examples * views, channels * groups, *sizes), clip, precision, views)
 
 
-@given(examples=small, views=st.integers(1, 2), terms=st.lists(small, max_size=2), rows=st.integers(2, 6), padding=st.sampled_from([None, 0, 1, -1]), clip=clips, precision=precisions)
+@given(
+    examples=small,
+    views=st.integers(1, 2),
+    terms=st.lists(small, max_size=2),
+    rows=st.integers(2, 6),
+    padding=st.sampled_from([None, 0, 1, -1]),
+    clip=clips,
+    precision=precisions,
+)
 @SETTINGS
-def test_embedding(examples, views, terms, rows, padding, clip, precision):
+def test_embedding(*, examples, views, terms, rows, padding, clip, precision):
     x = torch.randint(0, rows, (examples * views, *terms))
     check(nn.Embedding(rows, 3, padding_idx=padding), x, clip, precision, views)
 
 
-@given(data=st.data(), examples=small, views=st.integers(1, 2), shape=st.lists(st.integers(2, 4), min_size=1, max_size=3), kind=st.sampled_from([nn.LayerNorm, nn.RMSNorm]), clip=clips, precision=precisions)
+@given(
+    data=st.data(),
+    examples=small,
+    views=st.integers(1, 2),
+    shape=st.lists(st.integers(2, 4), min_size=1, max_size=3),
+    kind=st.sampled_from([nn.LayerNorm, nn.RMSNorm]),
+    clip=clips,
+    precision=precisions,
+)
 @SETTINGS
-def test_layer_and_rms_norm_over_any_trailing_axes(data, examples, views, shape, kind, clip, precision):
+def test_layer_and_rms_norm_over_any_trailing_axes(*, data, examples, views, shape, kind, clip, precision):
     normalized = shape[-data.draw(st.integers(1, len(shape))) :]
     check(kind(normalized), torch.randn(examples * views, *shape), clip, precision, views)
 
 
-@given(examples=small, views=st.integers(1, 2), groups=st.integers(1, 2), places=st.lists(st.integers(2, 4), min_size=1, max_size=3), clip=clips, precision=precisions)
+@given(
+    examples=small,
+    views=st.integers(1, 2),
+    groups=st.integers(1, 2),
+    places=st.lists(st.integers(2, 4), min_size=1, max_size=3),
+    clip=clips,
+    precision=precisions,
+)
 @SETTINGS
-def test_group_norm(examples, views, groups, places, clip, precision):
+def test_group_norm(*, examples, views, groups, places, clip, precision):
     check(nn.GroupNorm(groups, 2 * groups), torch.randn(examples * views, 2 * groups, *places), clip, precision, views)
 
 
@@ -130,7 +183,9 @@ def test_instance_norm_without_running_statistics(clip):
     check(nn.InstanceNorm2d(3, affine=True), torch.randn(4, 3, 5, 5), clip, (torch.float64, 1e-10))
 
 
-@pytest.mark.parametrize("layer", [nn.LayerNorm(4, bias=False), nn.RMSNorm(4, eps=1e-3), nn.Embedding(5, 4), nn.Linear(4, 2)])
+@pytest.mark.parametrize(
+    "layer", [nn.LayerNorm(4, bias=False), nn.RMSNorm(4, eps=1e-3), nn.Embedding(5, 4), nn.Linear(4, 2)]
+)
 def test_only_trainable_slots_get_gradients(layer):
     if getattr(layer, "bias", None) is not None:
         layer.weight.requires_grad_(requires_grad=False)

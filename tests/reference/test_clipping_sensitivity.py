@@ -20,15 +20,22 @@ DTYPES = st.sampled_from([torch.float64, torch.float32, torch.bfloat16])
 SETTINGS = settings(max_examples=60, deadline=None)
 
 
-def contribution(engine, model, loss_fn, example, clip, views=1):
+def contribution(engine, model, loss_fn, example, clip, *, views=1):
     """Norm of what one example adds; one alone, so the sum is its contribution."""
     result = engine.clipped_sum(model, loss_fn, example, clip, views=views)
     return norm(result.grads), result.sensitivity
 
 
-@given(engine=ENGINES, clip=st.sampled_from([*CLIPS, VALUE]), scale=SCALES, loss_scale=SCALES, dtype=DTYPES, seed=st.integers(0, 99))
+@given(
+    engine=ENGINES,
+    clip=st.sampled_from([*CLIPS, VALUE]),
+    scale=SCALES,
+    loss_scale=SCALES,
+    dtype=DTYPES,
+    seed=st.integers(0, 99),
+)
 @SETTINGS
-def test_lenet_under_adversarial_scales(engine, clip, scale, loss_scale, dtype, seed):
+def test_lenet_under_adversarial_scales(*, engine, clip, scale, loss_scale, dtype, seed):
     if clip is VALUE:
         engine = Materialized()
     torch.manual_seed(seed)
@@ -38,9 +45,11 @@ def test_lenet_under_adversarial_scales(engine, clip, scale, loss_scale, dtype, 
     assert size <= sensitivity
 
 
-@given(engine=ENGINES, clip=st.sampled_from(CLIPS), scale=SCALES, loss_scale=SCALES, dtype=DTYPES, seed=st.integers(0, 99))
+@given(
+    engine=ENGINES, clip=st.sampled_from(CLIPS), scale=SCALES, loss_scale=SCALES, dtype=DTYPES, seed=st.integers(0, 99)
+)
 @SETTINGS
-def test_transformer_under_adversarial_scales(engine, clip, scale, loss_scale, dtype, seed):
+def test_transformer_under_adversarial_scales(*, engine, clip, scale, loss_scale, dtype, seed):
     torch.manual_seed(seed)
     model = Transformer(dtype=dtype)
     with torch.no_grad():
@@ -51,7 +60,12 @@ def test_transformer_under_adversarial_scales(engine, clip, scale, loss_scale, d
 
 
 @pytest.mark.parametrize("way", ["gram", "keep", "discard"])
-@given(shift=st.sampled_from([0.0, 10.0, 50.0, 1e4]), cancel=st.booleans(), terms=st.integers(2, 64), seed=st.integers(0, 99))
+@given(
+    shift=st.sampled_from([0.0, 10.0, 50.0, 1e4]),
+    cancel=st.booleans(),
+    terms=st.integers(2, 64),
+    seed=st.integers(0, 99),
+)
 @SETTINGS
 def test_mean_shifted_activations_whose_terms_cancel(way, shift, cancel, terms, seed):
     """Trap 15: a Gram norm under cancellation is off by any factor, and its factor would be too large."""

@@ -60,9 +60,6 @@ def test_a_non_finite_example_contributes_exactly_zero(engine, poison, clip, vie
 @both
 def test_an_infinite_loss_with_a_finite_gradient_contributes_zero(engine):
     model, (x, y) = lenet(), images(3)
-    loss_fn = lambda forward, batch: cross_entropy(forward, batch) + torch.where(batch[1] == 9, math.inf, 0.0)
-    odd = lambda forward, batch: loss_fn(forward, (batch[0], batch[1] % 9, batch[1]))
-    del odd
     shift = torch.tensor([0.0, math.inf, 0.0])
     shifted = lambda forward, batch: cross_entropy(forward, batch[:2]) + batch[2]
     result = engine.clipped_sum(model, shifted, (x, y, shift), Flat(clip_norm=1.0))
@@ -249,7 +246,7 @@ def test_skipped_layers_do_not_exist_an_operation_without_a_rule_is_refused_by_n
     assert error.value.hint
 
 
-@pytest.mark.parametrize("case", ["prelu", "bilinear", "attention", "transposed", "weight_norm"])
+@pytest.mark.parametrize("case", ["prelu", "attention", "transposed", "weight_norm"])
 def test_what_bookkeeping_refuses_the_oracle_runs(case):
     model = Host(REFUSED[case][0]).double()
     batch = (torch.randn(4, 4, dtype=torch.float64), torch.arange(4) % 3)
@@ -371,9 +368,7 @@ def test_check_one_example_finds_a_wrong_engine():
 
 def test_the_clip_applies_to_the_sum_not_to_the_mean():
     """Noise is computed from the sensitivity of the sum; a mean would be clipped B times too generously."""
-    batch = images(5)
-    result = Bookkeeping().clipped_sum(lenet(), cross_entropy, batch, Flat(clip_norm=1e9))
-    model = lenet()
+    model, batch = lenet(), images(5)
     result = Bookkeeping().clipped_sum(model, cross_entropy, batch, Flat(clip_norm=1e9))
     singles = gradients(model, cross_entropy, batch)
     for name, grad in result.grads.items():

@@ -211,7 +211,11 @@ def test_gzip_that_holds_too_much(images):
 
 def test_plain_idx_of_the_wrong_size(images):
     (images / "i").write_bytes(idx(4, 2, 2, values=range(15)))
-    refused(images, "31 bytes.*expected 32|has 31 bytes; expected 32", **PAIR | {"train": ImageFiles(images="i", labels="l.gz")})
+    refused(
+        images,
+        "31 bytes.*expected 32|has 31 bytes; expected 32",
+        **PAIR | {"train": ImageFiles(images="i", labels="l.gz")},
+    )
 
 
 def test_counts_that_disagree(images):
@@ -290,7 +294,14 @@ def test_text_file_with_labels_wanted(tmp_path):
 
 def test_missing_text_column(tmp_path):
     write(tmp_path, ["sentence\tlabel", "good\t1"], "train.tsv")
-    refused(tmp_path, "no column 'sentense'", "'sentence'", train="train.tsv", text=TextSettings(column="sentense"), columns={})
+    refused(
+        tmp_path,
+        "no column 'sentense'",
+        "'sentence'",
+        train="train.tsv",
+        text=TextSettings(column="sentense"),
+        columns={},
+    )
 
 
 def test_regression_target_that_is_no_number(tmp_path):

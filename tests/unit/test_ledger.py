@@ -273,6 +273,7 @@ def test_the_same_rows_under_two_names_bring_a_warning(ledger):
     other = ledger.reserve("ward-7-copy", Gaussian(2.0), run="b", content="sha256:aa", **PLAN)
     assert "'ward-7-copy' holds the same rows as 'ward-7'" in other.warnings[0]
     assert "'ward-7' holds the same rows as 'ward-7-copy'" in ledger.statement("ward-7").warnings[0]
+    assert "'ward-7-copy'" in ledger.reserve("ward-7", Gaussian(2.0), run="c", **PLAN).warnings[0]
     assert ledger.reserve("else", Gaussian(2.0), run="c", content="sha256:bb", **PLAN).warnings == ()
 
 
@@ -297,6 +298,12 @@ def test_delta_is_a_probability(ledger, delta):
         ledger.reserve("ward-7", Gaussian(2.0), run="a", **{**PLAN, "delta": delta})
 
 
+@pytest.mark.parametrize("wrong", [{"unit": "town"}, {"relation": "neighbors"}])
+def test_unit_and_relation_are_known(ledger, wrong):
+    with pytest.raises(InputError, match="expected one of"):
+        ledger.reserve("ward-7", Gaussian(2.0), run="a", **{**PLAN, **wrong})
+
+
 def test_prove_and_verify(ledger):
     digests = [ledger.set_budget("ward-7", budget(e)).digest for e in (1.0, 2.0, 3.0)]
     assert [ledger.prove(digest).sequence for digest in digests] == [1, 2, 3]
@@ -319,7 +326,7 @@ def test_two_ledgers_see_each_other(place):
 
 
 def test_threads_share_a_ledger(ledger, monkeypatch):
-    monkeypatch.setattr("cloister.ledger.rules.epsilon", ledgers.cheap_epsilon)
+    monkeypatch.setattr("cloister.ledger.account.epsilon", ledgers.cheap_epsilon)
     ledger.set_budget("ward-7", budget(0.205))
     granted = []
 

@@ -259,6 +259,17 @@ def test_a_released_reservation_does_not_count():
     assert "sum of their lines, 4.44:" in text
 
 
+def test_without_a_budget_there_is_no_budget_bar_and_nothing_is_said_twice():
+    record = training_record(
+        spending=spending_record(budget=None, epsilon_remaining=None),
+        not_protected=("the test set b.csv: its metrics are released exactly",),
+    )
+    page = Page(report(record))
+    assert "has set no budget" in page.text
+    assert "budget-bar-title" not in page.values("id")
+    assert page.text.count("its metrics are released exactly") == 1
+
+
 def test_adaptive_clipping_states_no_single_noise():
     text = Page(report(training_record(plan=plan_record(clipping="adaptive", noise_stddev=None)))).text
     assert "moves with the clip norm" in text

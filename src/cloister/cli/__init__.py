@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cloister import __version__
+from cloister._version import __version__
 from cloister.cli._output import print_error
 from cloister.errors import CloisterError
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cloister.accounting import Budget, Relation, Unit
 from cloister.cli._options import home_option, json_option
 from cloister.cli._output import emit_json, note
 from cloister.errors import InputError
@@ -19,7 +18,11 @@ if TYPE_CHECKING:
 
     from cloister.ledger import Entry, Ledger, Statement
 
-__all__ = ["budget"]
+__all__ = ["RELATIONS", "UNITS", "budget"]
+
+# As in cloister.accounting, which is not imported for a help text; a test holds them together.
+UNITS = ("example", "user", "client")
+RELATIONS = ("add_or_remove_one", "replace_one", "replace_special")
 
 
 @click.group()
@@ -36,15 +39,15 @@ def budget() -> None:
 @click.option("--delta", type=float, required=True, help="Far below one over the number of units.")
 @click.option(
     "--unit",
-    type=click.Choice([unit.value for unit in Unit]),
-    default=Unit.EXAMPLE.value,
+    type=click.Choice(UNITS),
+    default=UNITS[0],
     show_default=True,
     help="What is protected.",
 )
 @click.option(
     "--relation",
-    type=click.Choice([relation.value for relation in Relation]),
-    default=Relation.ADD_OR_REMOVE_ONE.value,
+    type=click.Choice(RELATIONS),
+    default=RELATIONS[0],
     show_default=True,
     help="Which data sets are neighbors.",
 )
@@ -57,6 +60,8 @@ def set_budget(
 
     Lowering it below what is spent is possible; then nothing more fits.
     """
+    from cloister.accounting import Budget, Relation, Unit
+
     limit = Budget(epsilon=epsilon, delta=delta, unit=Unit(unit), relation=Relation(relation))
     with _ledger(home) as ledger:
         entry = ledger.set_budget(dataset, limit)
@@ -92,10 +97,13 @@ def history(*, dataset: str | None, home: Path, as_json: bool) -> None:
 
     A changed, missing or reordered entry is named, with exit code 3.
     """
+    from cloister.ledger import ORIGIN
+
     with _ledger(home) as ledger:
-        head = ledger.verify()
         _names(ledger, dataset)
-        entries = ledger.history(dataset)
+        book = ledger.history()
+    head = book[-1].digest if book else ORIGIN
+    entries = [entry for entry in book if dataset in (None, entry.dataset)]
     if as_json:
         emit_json({"verified": True, "head": head, "entries": [entry.to_json() for entry in entries]})
     else:

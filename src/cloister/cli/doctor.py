@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cloister import __version__
+from cloister._version import __version__
 from cloister.cli._options import home_option, json_option
 from cloister.cli._output import emit_json
 from cloister.errors import CloisterError
@@ -25,7 +25,7 @@ __all__ = ["doctor"]
 
 _EXTRAS = {
     "train": ("torch", "safetensors", "pyarrow", "tqdm", "scikit-learn"),
-    "report": ("jinja2", "matplotlib"),
+    "report": ("jinja2",),
     "postgres": ("psycopg",),
 }
 _MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}

@@ -39,7 +39,8 @@ def train(recipe: Path, out: Path, home: Path, *, resume: bool, as_json: bool) -
 def _print(record: TrainingRecord, out: Path) -> None:
     click.echo(f"trained {record.steps} steps on {record.examples} examples in {record.seconds:.1f} s")
     if record.test:
-        click.echo("test: " + ", ".join(f"{name} {value:.4g}" for name, value in record.test.items() if value is not None))
+        measured = [f"{name} {value:.4g}" for name, value in record.test.items() if value is not None]
+        click.echo("test: " + ", ".join(measured))
     if record.guarantee:
         click.echo(f"guarantee: {record.guarantee.describe()}")
     else:

@@ -45,8 +45,8 @@ class ClippedSum:
 
     grads: dict[str, Tensor]
     sensitivity: float
-    norms_B: Tensor
-    losses_B: Tensor
+    norms_B: Tensor  # noqa: N815 - the shape suffix
+    losses_B: Tensor  # noqa: N815
 
 
 class ClippingEngine(Protocol):
@@ -56,9 +56,7 @@ class ClippingEngine(Protocol):
     def name(self) -> str:
         """As written in a recipe."""
 
-    def clipped_sum(
-        self, model: nn.Module, loss_fn: LossFn, batch: Batch, clip: Clip, *, views: int = 1
-    ) -> ClippedSum:
+    def clipped_sum(self, model: nn.Module, loss_fn: LossFn, batch: Batch, clip: Clip, *, views: int = 1) -> ClippedSum:
         """The sum over the examples of `batch` of their clipped gradients.
 
         The loss of an example is the mean over its views, and its gradient is clipped once (De et al. 2022,
@@ -80,7 +78,7 @@ class ClippingEngine(Protocol):
 
 def trainable_parameters(model: nn.Module) -> dict[str, Tensor]:
     """Parameters that get a gradient, by name; a tied one once, under its first name."""
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise InputError("the model has no trainable parameter", hint="set requires_grad on what is to be trained")
     return parameters
@@ -100,7 +98,8 @@ def example_losses(losses: Tensor, examples: int, views: int) -> Tensor:
     """Mean over the views of each example, shape (B,), after checking that there is one loss for each row."""
     if losses.shape != (examples * views,):
         raise InputError(
-            f"the loss function gave shape {tuple(losses.shape)}; expected one loss for each of {examples * views} rows",
+            f"the loss function gave shape {tuple(losses.shape)}; "
+            f"expected one loss for each of {examples * views} rows",
             hint="reduction='none', then the mean over everything but the first dimension",
         )
     return losses.reshape(examples, views).mean(dim=1)
@@ -150,9 +149,15 @@ def sum_of(tensors: Iterable[Tensor]) -> Tensor:
     return sum(rest, start=first)
 
 
+def row_norms(values: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Norm of everything in each entry of the leading dimension."""
+    norms: Tensor = torch.linalg.vector_norm(values.flatten(1), dim=1, dtype=dtype)
+    return norms
+
+
 def whole_norms(norms_BG: Tensor) -> Tensor:
     """Norms of the whole gradients from those of its groups."""
-    return norms_BG[:, 0] if norms_BG.shape[1] == 1 else torch.linalg.vector_norm(norms_BG, dim=1)
+    return norms_BG[:, 0] if norms_BG.shape[1] == 1 else row_norms(norms_BG)
 
 
 def _shapes(batch: Batch) -> str:

@@ -21,6 +21,7 @@ from cloister.clipping.base import (
     ClippedSum,
     count_examples,
     empty_sum,
+    row_norms,
     sensitivity_of,
     sum_of,
     trainable_parameters,
@@ -64,9 +65,7 @@ class Bookkeeping:
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False
     )
 
-    def clipped_sum(
-        self, model: nn.Module, loss_fn: LossFn, batch: Batch, clip: Clip, *, views: int = 1
-    ) -> ClippedSum:
+    def clipped_sum(self, model: nn.Module, loss_fn: LossFn, batch: Batch, clip: Clip, *, views: int = 1) -> ClippedSum:
         """See `ClippingEngine.clipped_sum`."""
         if isinstance(clip, Value):
             raise UnsupportedLayer(
@@ -144,9 +143,7 @@ def _slots(uses: Sequence[Use]) -> Slots:
     return slots
 
 
-def _norms(
-    groups: Sequence[Sequence[str]], slots: Slots, parameters: dict[str, Tensor], like_B: Tensor
-) -> Tensor:
+def _norms(groups: Sequence[Sequence[str]], slots: Slots, parameters: dict[str, Tensor], like_B: Tensor) -> Tensor:
     """Norms of each example's gradient of each group of parameters, shape (B, G)."""
     squares = {name: _squared_norms(slots[name], parameters[name]) for name in slots}
     nothing = torch.zeros_like(like_B)
@@ -165,7 +162,7 @@ def _squared_norms(uses: Sequence[tuple[Use, str]], parameter: Tensor) -> Tensor
     for start in range(0, first.examples, size):
         stop = min(start + size, first.examples)
         grads = [use.per_example(slot, start, stop) for use, slot in uses]
-        norms_b = torch.linalg.vector_norm(sum_of(grads).flatten(1), dim=1)
+        norms_b = row_norms(sum_of(grads))
         rounding = [use.rounding(slot, g, start, stop) for (use, slot), g in zip(uses, grads, strict=True)]
         parts.append((norms_b + sum_of(rounding)).square())
     return torch.cat(parts)

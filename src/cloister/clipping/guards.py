@@ -182,8 +182,9 @@ def _moved(parameters: Mapping[str, Tensor], generator: torch.Generator) -> Iter
 
 
 def _refuse_difference(together: Tensor, other: Tensor, company: str) -> None:
-    error = (together - other).abs() / together.abs().clamp(min=1.0)
-    worst = int(error.nan_to_num(0.0).argmax())
+    error = ((together - other).abs() / together.abs().clamp(min=1.0)).nan_to_num(nan=float("inf"))
+    error[(together == other) | (together.isnan() & other.isnan())] = 0.0
+    worst = int(error.argmax())
     if error[worst] > _tolerance(together.dtype):
         raise UnsupportedLayer(
             f"the model or its loss mixes examples: row {worst} has loss {float(together[worst]):.6g} in the batch "

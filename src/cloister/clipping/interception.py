@@ -26,8 +26,34 @@ if TYPE_CHECKING:
 
 __all__ = ["recorded_pass"]
 
-_READS = ("data", "device", "dtype", "grad", "grad_fn", "is_cuda", "is_leaf", "is_sparse", "layout", "ndim", "requires_grad", "shape")
-_METHODS = ("__len__", "detach", "dim", "element_size", "is_complex", "is_contiguous", "is_floating_point", "ndimension", "nelement", "numel", "size", "stride")
+_READS = (
+    "data",
+    "device",
+    "dtype",
+    "grad",
+    "grad_fn",
+    "is_cuda",
+    "is_leaf",
+    "is_sparse",
+    "layout",
+    "ndim",
+    "requires_grad",
+    "shape",
+)
+_METHODS = (
+    "__len__",
+    "detach",
+    "dim",
+    "element_size",
+    "is_complex",
+    "is_contiguous",
+    "is_floating_point",
+    "ndimension",
+    "nelement",
+    "numel",
+    "size",
+    "stride",
+)
 
 # What reads a parameter's form, or its value without its gradient: allowed on every parameter.
 _HARMLESS: frozenset[Any] = frozenset(
@@ -71,7 +97,7 @@ def _backward(total: Tensor, recorder: Recorder) -> None:
         if grad is not None:
             raise UnsupportedLayer(
                 f"parameter {name} is used in a way that the engine cannot see",
-                hint='views of parameters made before the call and custom autograd functions need engine = "materialized"',
+                hint='views made before the call and custom autograd functions need engine = "materialized"',
             )
 
 

@@ -22,6 +22,7 @@ from cloister.clipping.base import (
     example_losses,
     own_buffers,
     refuse_changed,
+    row_norms,
     sensitivity_of,
     sum_of,
     trainable_parameters,
@@ -58,9 +59,7 @@ class Materialized:
         if self.chunk_size is not None:
             check_count(chunk_size=self.chunk_size)
 
-    def clipped_sum(
-        self, model: nn.Module, loss_fn: LossFn, batch: Batch, clip: Clip, *, views: int = 1
-    ) -> ClippedSum:
+    def clipped_sum(self, model: nn.Module, loss_fn: LossFn, batch: Batch, clip: Clip, *, views: int = 1) -> ClippedSum:
         """See `ClippingEngine.clipped_sum`. Dropout draws anew for every example."""
         parameters = trainable_parameters(model)
         examples = count_examples(batch, views)
@@ -74,7 +73,7 @@ class Materialized:
         for start in range(0, examples, size):
             rows = tuple(t[start * views : (start + size) * views] for t in batch)
             with RefuseMixing(), sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be vectorized
-                grads_B, losses_B = gradients(values, buffers, tuple(t.unflatten(0, (-1, views)) for t in rows))
+                grads_B, losses_B = gradients(values, buffers, tuple(t.reshape(-1, views, *t.shape[1:]) for t in rows))
             refuse_changed(buffers)
             sums, norms_B = clip_and_sum(clip, grads_B, losses_B.isfinite())
             for name, part in sums.items():
@@ -102,7 +101,7 @@ def clip_and_sum(clip: Clip, grads_B: dict[str, Tensor], usable_B: Tensor) -> tu
     """
     dtype = wide(g.dtype for g in grads_B.values())
     flat = {name: g.reshape(len(g), -1).to(dtype) for name, g in grads_B.items()}
-    squares = {name: torch.linalg.vector_norm(g, dim=1).square() for name, g in flat.items()}
+    squares = {name: row_norms(g).square() for name, g in flat.items()}
     groups = clip.groups(list(grads_B))
     norms_BG = torch.stack([sum_of(squares[name] for name in group) for group in groups], dim=1).sqrt()
     norms_B = whole_norms(norms_BG)

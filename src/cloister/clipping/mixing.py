@@ -44,14 +44,16 @@ def refuse_mixing(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[
     else:
         mixes = func in _NORMALIZE_BATCH
     if mixes:
-        raise UnsupportedLayer(f"{func.__name__} mixes examples: its statistics are those of the batch", hint=_REPLACEMENT)
+        raise UnsupportedLayer(
+            f"{func.__name__} mixes examples: its statistics are those of the batch", hint=_REPLACEMENT
+        )
 
 
-def _batch_norm_mixes(
+def _batch_norm_mixes(  # noqa: PLR0917 - the signature of F.batch_norm
     _input: Any,
     running_mean: Any,
     _running_var: Any,
-    weight: Any = None,  # noqa: ARG001 - the signature of F.batch_norm
+    weight: Any = None,  # noqa: ARG001
     bias: Any = None,  # noqa: ARG001
     training: bool = False,
     momentum: float = 0.1,  # noqa: ARG001

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cloister.clipping.base import row_norms
 from cloister.errors import UnsupportedLayer
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Use(ABC):
 
     def rounding(self, slot: str, grads: Tensor, start: int, stop: int) -> Tensor:  # noqa: ARG002
         """How far rounding may take what `weighted_sum` sums from `grads`, as `per_example` gave them; shape (b,)."""
-        return 2 * unit_roundoff(self.dtype) * torch.linalg.vector_norm(grads.flatten(1), dim=1)
+        return 2 * unit_roundoff(self.dtype) * row_norms(grads)
 
     def drop(self, lost_B: Tensor) -> None:
         """Forget examples whose values are not finite, so that a factor of 0 gives 0 and not nan."""
@@ -153,7 +154,7 @@ class _Recorded(torch.autograd.Function):
         return use.forward(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, None, None]:
         (x,) = ctx.saved_tensors
         use: Use = ctx.use
         use.input, use.grad = x.detach(), grad.detach()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
+from cloister.data.denoising import keep_single, keep_smoothed
 from cloister.data.histograms import bin_cells, histogram_domain
 from cloister.errors import InputError
 
@@ -214,7 +215,8 @@ def columns_from_histograms(
     """Encodings from noisy counts; post-processing, so it costs nothing beyond the counts.
 
     Bins that noise alone could have filled are dropped: with B counts in all, the largest of B independent
-    Gaussians stays below ``sqrt(2 ln B)`` standard deviations with probability near one.
+    Gaussians stays below ``sqrt(2 ln B)`` standard deviations with probability near one. Numbers that are too thinly
+    spread for their bins are looked at in wider ones (`keep_smoothed`).
 
     Args:
         columns: Column names, one for each row of `noisy_counts`.
@@ -225,9 +227,14 @@ def columns_from_histograms(
     if noisy_counts.shape != (len(columns), histogram_domain().num_bins):
         expected = (len(columns), histogram_domain().num_bins)
         raise InputError(f"noisy_counts has shape {noisy_counts.shape}; expected {expected}")
-    threshold = noise_stddev * max(4.0, np.sqrt(2 * np.log(max(noisy_counts.size, 1))))
-    kept = np.where(noisy_counts > threshold, noisy_counts, 0.0)
-    return {name: _from_histogram(counts, num_examples) for name, counts in zip(columns, kept, strict=True)}
+    level = max(4.0, float(np.sqrt(2 * np.log(max(noisy_counts.size, 1)))))
+    numeric = slice(histogram_domain().numeric.start, histogram_domain().numeric.stop)
+    encodings = {}
+    for name, counts in zip(columns, noisy_counts, strict=True):
+        kept = keep_single(counts, noise_stddev=noise_stddev, level=level)
+        kept[numeric] = keep_smoothed(counts[numeric], noise_stddev=noise_stddev, level=level)
+        encodings[name] = _from_histogram(kept, num_examples)
+    return encodings
 
 
 def _from_histogram(counts: NDArray[np.float64], num_examples: int) -> ColumnEncoding:

@@ -121,7 +121,7 @@ class Pixels:
 
     def __call__(self, rows: NDArray[Any]) -> Tensor:
         """Images, ``(rows, channels, height, width)``, float32."""
-        images_BCHW = torch.from_numpy(np.ascontiguousarray(rows)).to(torch.float32).div_(255.0)
+        images_BCHW = torch.from_numpy(rows.astype(np.float32, order="C")).div_(255.0)
         if self.mean is not None and self.std is not None:
             images_BCHW.sub_(_per_channel(self.mean)).div_(_per_channel(self.std))
         return images_BCHW

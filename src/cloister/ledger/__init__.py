@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from cloister.ledger.account import Status
 from cloister.ledger.entries import ORIGIN, Entry, Kind
-from cloister.ledger.ledger import Ledger, Reservation, ledger_location
-from cloister.ledger.rules import Status
+from cloister.ledger.ledger import Ledger
+from cloister.ledger.location import ledger_location
+from cloister.ledger.reservation import Reservation
 from cloister.ledger.statement import Line, Statement
 
 __all__ = [

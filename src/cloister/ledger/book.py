@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cloister.accounting import Budget, Relation, Unit, event_from_json
 from cloister.errors import DigestMismatch, InputError
+from cloister.ledger.account import Account, Claim, Plan, Status, Terms
 from cloister.ledger.entries import Entry, Kind, Row, read_entry
-from cloister.ledger.rules import Account, Claim, Plan, Status, Terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

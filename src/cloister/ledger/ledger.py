@@ -4,93 +4,32 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from cloister._validate import check_fraction
+from cloister._validate import check_choice, check_fraction
 from cloister.accounting import Relation, Unit
-from cloister.errors import CloisterError, DigestMismatch, InputError
+from cloister.errors import CloisterError, DigestMismatch
 from cloister.ledger import rules
-from cloister.ledger._sqlite import SQLiteStorage
+from cloister.ledger.account import Plan, Terms
 from cloister.ledger.book import Book
 from cloister.ledger.entries import ORIGIN, Entry, Kind
+from cloister.ledger.location import storage_at
+from cloister.ledger.reservation import Reservation
 from cloister.ledger.statement import Statement, state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
     from typing import Any
 
     from cloister.accounting import Budget, Event
     from cloister.ledger._storage import Storage
-    from cloister.ledger.rules import Account
+    from cloister.ledger.account import Account
 
-__all__ = ["Ledger", "Reservation", "ledger_location"]
+__all__ = ["Ledger"]
 
 _PATIENCE = 3  # decisions made outside the write lock before one is made inside it
-_DSN_PREFIXES = ("postgresql://", "postgres://")
-
-
-def ledger_location(home: Path) -> str | Path:
-    """Where the ledger of a home is kept: the home itself, or the PostgreSQL address in CLOISTER_LEDGER.
-
-    The variable says where the book lies and nothing else; it cannot change what is counted or refused.
-    """
-    address = os.environ.get("CLOISTER_LEDGER", "")
-    if address and not address.startswith(_DSN_PREFIXES):
-        raise InputError(
-            "CLOISTER_LEDGER does not hold a PostgreSQL address",
-            hint="write postgresql://user@host/database, or unset it and choose a folder with --home",
-        )
-    return address or home
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reservation:
-    """Room in the budget, counted as spent until `commit` or `release`; a crash leaves it counted.
-
-    Attributes:
-        id: Digest of the entry that made it; `Ledger.resume` and `Ledger.prove` take it.
-        dataset: The data set it is made on.
-        run: The run it is made for.
-        event: What may be spent.
-        attempt: 1, and one more for each time it was resumed.
-        warnings: What the data owner should know.
-    """
-
-    id: str
-    dataset: str
-    run: str
-    event: Event
-    attempt: int
-    warnings: tuple[str, ...] = ()
-    _ledger: Ledger = field(repr=False, compare=False)
-
-    def commit(self, event: Event) -> Entry:
-        """Replace what was reserved by what ran. On the disk when it returns.
-
-        Raises:
-            PlanMismatch: What ran costs more than what was reserved (and the reservation stays counted), it
-                was committed or released before, or a newer attempt has been opened.
-        """
-        return self._ledger._write(  # noqa: SLF001 - a reservation is the ledger's own hand
-            Kind.COMMIT,
-            self.dataset,
-            lambda account: rules.commit_body(account, self.id, self.attempt, event),
-        )
-
-    def release(self, reason: str) -> Entry:
-        """Give the budget back, because nothing that depends on the data came out: no weights, no metric.
-
-        Raises:
-            PlanMismatch: It was committed or released before, or a newer attempt has been opened.
-        """
-        return self._ledger._write(  # noqa: SLF001 - as above
-            Kind.RELEASE,
-            self.dataset,
-            lambda account: rules.release_body(account, self.id, self.attempt, reason),
-        )
 
 
 class Ledger:
@@ -118,7 +57,7 @@ class Ledger:
     ...     )
     ...     entry = reservation.commit(Gaussian(4.0))
     ...     round(ledger.statement("ward-7").spent, 2)
-    1.18
+    1.06
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -139,7 +78,7 @@ class Ledger:
             CloisterError: The place cannot be read, or holds something else.
             DigestMismatch: The book was altered; the text names the first bad entry.
         """
-        ledger = cls(_storage(location))
+        ledger = cls(storage_at(location))
         try:
             with ledger._mutex:
                 ledger._refresh()
@@ -189,12 +128,14 @@ class Ledger:
             PlanMismatch: The data set is counted under another unit or relation.
             UnsupportedEvent: No accountant can say what the event costs.
         """
-        rules.check_text(run=run)
+        rules.check_text("run", run)
         check_fraction(delta=delta)
+        check_choice(list(Unit), unit=unit)
+        check_choice(list(Relation), relation=relation)
         if content is not None:
-            rules.check_text(content=content)
-        terms = rules.Terms(unit=Unit(unit), relation=Relation(relation), delta=float(delta))
-        plan = rules.Plan(event=event, run=run, terms=terms, content=content)
+            rules.check_text("content", content)
+        terms = Terms(unit=Unit(unit), relation=Relation(relation), delta=float(delta))
+        plan = Plan(event=event, run=run, terms=terms, content=content)
         with self._mutex:
             entry = self._write(Kind.RESERVE, dataset, lambda account: rules.reserve_body(account, plan))
             return self._reservation(dataset, entry.digest)
@@ -281,7 +222,7 @@ class Ledger:
         Deciding may take seconds, so it is done before the write lock is taken, and done again if somebody
         else has written about this data set meanwhile. Whoever is late too often decides inside the lock.
         """
-        rules.check_text(dataset=dataset)
+        rules.check_text("dataset", dataset)
         with self._mutex:
             for patience in reversed(range(_PATIENCE + 1)):
                 self._refresh()
@@ -306,10 +247,10 @@ class Ledger:
             id=reservation,
             dataset=dataset,
             run=claim.plan.run,
-            event=claim.event,
+            event=claim.plan.event,
             attempt=attempt,
             warnings=self._book.warnings(dataset),
-            _ledger=self,
+            _write=self._write,
         )
 
     def _refresh(self) -> None:
@@ -333,14 +274,3 @@ class Ledger:
                 "this ledger is closed" if self._process is None else "this ledger was opened by another process",
                 hint="open it again with Ledger.open, in each process that uses it",
             )
-
-
-def _storage(location: str | Path) -> Storage:
-    if isinstance(location, str) and location.startswith(_DSN_PREFIXES):
-        from cloister.ledger._postgres import PostgresStorage  # noqa: PLC0415 - psycopg is an extra
-
-        return PostgresStorage(location)
-    home = Path(location)
-    if home.exists() and not home.is_dir():
-        raise InputError(f"{home} is not a folder", hint="the ledger is a file in a folder; name the folder")
-    return SQLiteStorage(home)

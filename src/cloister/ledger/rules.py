@@ -24,34 +24,22 @@ Every decision is a function of one data set's `Account`; the numbers stand wher
 
 from __future__ import annotations
 
-import enum
 import math
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cloister.accounting import (
-    Budget,
-    Composed,
-    Event,
-    NoOp,
-    Relation,
-    SelfComposed,
-    Unit,
-    compose,
-    epsilon,
-    event_to_json,
-)
+from cloister.accounting import Composed, NoOp, SelfComposed, compose, event_to_json
 from cloister.errors import BudgetExceeded, InputError, PlanMismatch
+from cloister.ledger.account import Status
+
+if TYPE_CHECKING:
+    from cloister.accounting import Budget, Event, Relation, Unit
+    from cloister.ledger.account import Account, Claim, Plan
 
 __all__ = [
-    "Account",
-    "Claim",
-    "Plan",
-    "Status",
-    "Terms",
     "budget_body",
     "check_text",
     "commit_body",
@@ -61,82 +49,6 @@ __all__ = [
 ]
 
 _LONGEST_TEXT = 500
-
-
-class Status(enum.StrEnum):
-    """What became of a reservation."""
-
-    RESERVED = "reserved"
-    COMMITTED = "committed"
-    RELEASED = "released"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terms:
-    """Under what a data set's spending is computed."""
-
-    unit: Unit
-    relation: Relation
-    delta: float
-
-    def epsilon(self, event: Event) -> float:
-        """Epsilon of one event under these terms."""
-        return epsilon(event, delta=self.delta, relation=self.relation)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a run asks for."""
-
-    event: Event
-    run: str
-    terms: Terms
-    content: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One reservation and what became of it; `id` is the digest of the entry that made it."""
-
-    id: str
-    plan: Plan
-    time: str
-    attempt: int = 1
-    status: Status = Status.RESERVED
-    event: Event
-
-
-@dataclass(kw_only=True)
-class Account:
-    """All that the book says about one data set; `head` is the sequence number of its newest entry."""
-
-    dataset: str
-    budget: Budget | None = None
-    claims: dict[str, Claim] = field(default_factory=dict)
-    head: int = 0
-
-    def counted(self, *, without: str | None = None) -> tuple[Event, ...]:
-        """The events that count (rule 2), leaving out one reservation if asked to."""
-        claims = (claim for claim in self.claims.values() if claim.id != without)
-        return tuple(claim.event for claim in claims if claim.status is not Status.RELEASED)
-
-    @property
-    def terms(self) -> Terms | None:
-        """The terms of the data set (rule 1); None if nothing has set them yet."""
-        if self.budget is not None:
-            return Terms(unit=self.budget.unit, relation=self.budget.relation, delta=self.budget.delta)
-        return next((claim.plan.terms for claim in self.claims.values()), None)
-
-    def spent(self) -> float:
-        """What is spent (rule 3)."""
-        terms = self.terms
-        return terms.epsilon(compose(*self.counted())) if terms else 0.0
-
-    def claim(self, reservation: str) -> Claim:
-        """The reservation of that id."""
-        if reservation not in self.claims:
-            raise InputError(f"data set {self.dataset!r} has no reservation {reservation!r}")
-        return self.claims[reservation]
 
 
 def budget_body(account: Account, budget: Budget) -> dict[str, Any]:
@@ -212,14 +124,13 @@ def release_body(account: Account, reservation: str, attempt: int, reason: str) 
     return {"reservation": reservation, "attempt": attempt, "reason": line}
 
 
-def check_text(**values: str) -> None:
-    """Raise `InputError` unless every value is one line of readable text, written in one way only."""
-    for name, text in values.items():
-        readable = isinstance(text, str) and text.isprintable() and text == text.strip()
-        if not readable or not 0 < len(text) <= _LONGEST_TEXT:
-            raise InputError(f"{name} is {text!r}; expected one line of text, at most {_LONGEST_TEXT} characters")
-        if not unicodedata.is_normalized("NFC", text):
-            raise InputError(f"{name} is {text!r}, which is not in Unicode's normal form NFC")
+def check_text(name: str, text: str) -> None:
+    """Raise `InputError` unless `text` is one line of readable text, written in one way only."""
+    readable = isinstance(text, str) and text.isprintable() and text == text.strip()
+    if not readable or not 0 < len(text) <= _LONGEST_TEXT:
+        raise InputError(f"{name} is {text!r}; expected one line of text, at most {_LONGEST_TEXT} characters")
+    if not unicodedata.is_normalized("NFC", text):
+        raise InputError(f"{name} is {text!r}, which is not in Unicode's normal form NFC")
 
 
 def _releases(event: Event) -> Counter[Event]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloister.accounting import event_to_json
+from cloister.ledger.account import Status
 from cloister.ledger.entries import ORIGIN
-from cloister.ledger.rules import Status
 
 if TYPE_CHECKING:
     from cloister.accounting import Budget, Event, Relation, Unit
+    from cloister.ledger.account import Claim, Terms
     from cloister.ledger.book import Book
-    from cloister.ledger.rules import Claim, Terms
 
 __all__ = ["Line", "Statement", "state"]
 
@@ -30,7 +30,8 @@ class Line:
         attempt: 1, and one more for each time the run was resumed.
         event: What is counted; what had been reserved if it was released.
         epsilon: What the event costs alone, at the delta of the data set; infinity if nothing bounds it. The
-            lines do not add up to what was spent: events compose, and together cost less.
+            lines do not add up to what was spent: events compose, and together cost less. What was released is
+            stated at the delta that it asked for.
         time: When the reservation was made, UTC in ISO 8601.
     """
 

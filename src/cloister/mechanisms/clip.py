@@ -42,7 +42,7 @@ class Clip(ABC):
     def coefficients(self, norms_BG: Tensor) -> Tensor:
         """Factors in [0, inf), shape (B, G), for the gradients of each example and group.
 
-        The factor is 0 where a norm is not finite.
+        The factor is 0 where a norm is not finite, or so large that the factor would be subnormal.
         """
 
     @abstractmethod
@@ -119,7 +119,7 @@ class Automatic(Clip):
 
     def coefficients(self, norms_BG: Tensor) -> Tensor:  # noqa: D102
         factors = self.clip_norm / (norms_BG + self.stability) * _ROUNDING_MARGIN
-        return torch.where(norms_BG.isfinite(), factors, 0.0)
+        return _sound(factors, norms_BG)
 
     def sensitivity(self, num_parameters: int) -> float:  # noqa: ARG002, D102
         return self.clip_norm
@@ -152,5 +152,10 @@ class Value(Clip):
 
 
 def _shrink(norms_BG: Tensor, clip_norm: float) -> Tensor:
-    factors = (clip_norm / norms_BG).clamp(max=1.0) * _ROUNDING_MARGIN
-    return torch.where(norms_BG.isfinite(), factors, 0.0)
+    return _sound((clip_norm / norms_BG).clamp(max=1.0) * _ROUNDING_MARGIN, norms_BG)
+
+
+def _sound(factors_BG: Tensor, norms_BG: Tensor) -> Tensor:
+    """Factor 0 where the norm is not finite, and where the factor is too small to be rounded well."""
+    normal = factors_BG >= torch.finfo(factors_BG.dtype).tiny
+    return torch.where(norms_BG.isfinite() & normal, factors_BG, 0.0)

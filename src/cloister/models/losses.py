@@ -24,7 +24,7 @@ IGNORED_TARGET = -100
 class LossFn(Protocol):
     """Per-example losses of a batch."""
 
-    def __call__(self, forward: Callable[..., Tensor], batch: tuple[Tensor, ...]) -> Tensor:
+    def __call__(self, forward: Callable[..., Tensor], batch: tuple[Tensor, ...], /) -> Tensor:
         """Losses ``(B,)`` of ``batch = (inputs, targets)``, where `forward` turns inputs into outputs."""
 
 

@@ -160,7 +160,9 @@ def not_protected(record: TrainingRecord) -> list[str]:
     """What the guarantee does not cover: what the record says, then what is always so."""
     if record.guarantee is None:
         return _sentences(record.not_protected) or ["Nothing is protected: the run was not private."]
-    return [*_sentences(record.not_protected), *_STANDING, *_by_unit(record.guarantee)]
+    recorded = _sentences(record.not_protected)
+    standing = [item for item in _STANDING if not any(said.startswith(item.partition(":")[0]) for said in recorded)]
+    return [*recorded, *standing, *_by_unit(record.guarantee)]
 
 
 def _sentences(items: Iterable[str]) -> list[str]:

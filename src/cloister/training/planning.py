@@ -42,6 +42,7 @@ class RunPlan:
         dpsgd: Calibrated settings; None where the run is not private.
         purchase: Statistics bought before training.
         guarantee: What the whole run will have; None where it is not private.
+        evaluations: Steps after which the model is evaluated on the test set.
         notes: What the reader should know.
     """
 
@@ -50,6 +51,7 @@ class RunPlan:
     dpsgd: DPSGD | None
     purchase: Purchase
     guarantee: Guarantee | None
+    evaluations: range
     notes: tuple[str, ...]
 
     def event_after(self, steps: int) -> Event:
@@ -60,10 +62,11 @@ class RunPlan:
 
     @cached_property
     def curve(self) -> tuple[tuple[int, float], ...]:
-        """(steps, epsilon) at some 20 evenly spaced steps, the last among them."""
+        """(steps, epsilon) at some 20 evenly spaced steps, the last among them, and at planned evaluations."""
         if self.guarantee is None:
             return ()
-        marks = sorted({round(self.steps * part / _CURVE_POINTS) for part in range(1, _CURVE_POINTS + 1)} - {0})
+        even = {round(self.steps * part / _CURVE_POINTS) for part in range(1, _CURVE_POINTS + 1)} - {0}
+        marks = sorted(even | set(self.evaluations if len(self.evaluations) <= _CURVE_POINTS else ()))
         epsilons = privacy_curve(self.event_after, marks, delta=self.guarantee.delta, relation=self.guarantee.relation)
         return tuple(zip(marks, epsilons, strict=True))
 
@@ -112,9 +115,17 @@ def plan_run(recipe: Recipe, source: Source) -> RunPlan:
         )
     steps = training.num_steps(source.num_examples)
     purchase = plan_statistics(recipe, source.needs_statistics)
+    every = training.evaluate_every
+    evaluations = range(every, steps, every) if every else range(0)
     if not privacy.private:
         return RunPlan(
-            num_examples=source.num_examples, steps=steps, dpsgd=None, purchase=purchase, guarantee=None, notes=()
+            num_examples=source.num_examples,
+            steps=steps,
+            dpsgd=None,
+            purchase=purchase,
+            guarantee=None,
+            evaluations=evaluations,
+            notes=(),
         )
     assert privacy.delta is not None
     relation, unit = Relation(privacy.relation), Unit(recipe.data.unit)
@@ -137,6 +148,7 @@ def plan_run(recipe: Recipe, source: Source) -> RunPlan:
         dpsgd=dpsgd,
         purchase=purchase,
         guarantee=None,
+        evaluations=evaluations,
         notes=_notes(privacy.delta, source.num_examples),
     )
     return replace(

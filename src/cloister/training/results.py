@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from cloister import __version__
 from cloister._canonical import digest_file
+from cloister._version import __version__
 from cloister.accounting import Relation, Unit
 from cloister.mechanisms import AdaptiveClip, Value
 from cloister.models import ModelConfig, save_model
@@ -152,9 +152,6 @@ def _versions() -> dict[str, str]:
 
 
 def _not_protected(recipe: Recipe, loaded: Loaded) -> tuple[str, ...]:
-    items = []
-    if loaded.test is not None:
-        items.append(f"the test set {recipe.data.test}: its metrics are released exactly")
-    if recipe.training.insecure_seed:
-        items.append("sampling and noise follow from a seed in the recipe: who knows it can subtract the noise")
-    return (*items, *loaded.notes)
+    if not recipe.training.insecure_seed:
+        return loaded.notes
+    return ("sampling and noise follow from a seed in the recipe: who knows it can subtract the noise", *loaded.notes)

@@ -203,8 +203,13 @@ class _Job:
         try:
             yield
         except Exception as error:
-            if reservation and not self.state.ended and self.state.encodings is None and read_checkpoint(self.out) is None:
-                reservation.release(f"failed before the first step: {error}")
+            if (
+                reservation
+                and not self.state.ended
+                and self.state.encodings is None
+                and read_checkpoint(self.out) is None
+            ):
+                reservation.release(f"failed before the first step: {type(error).__name__}")
                 abandon_run(self.out)
             raise
 
@@ -233,7 +238,8 @@ class _Job:
         reason = f"{self.source.num_examples} are too few examples to tell anything about the columns at this noise"
         self._end_early(0, reservation, reason)
         raise InputError(
-            reason, hint="declare columns in [data.columns], or raise share in [data.statistics]; the statistics are spent"
+            reason,
+            hint="declare columns in [data.columns], or raise share in [data.statistics]; the statistics are spent",
         )
 
     def _trainer(self, loaded: Loaded) -> Trainer:

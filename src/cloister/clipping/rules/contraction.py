@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from cloister.clipping.base import row_norms
 from cloister.clipping.tape import Use, unit_roundoff
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Contraction(Use):
         way = self.way()
         if way == "keep":
             self._kept = torch.cat([self._products(i, j) for i, j in self._chunks()])
-            return torch.linalg.vector_norm(self._kept.flatten(1), dim=1).square()
+            return row_norms(self._kept).square()
         some = self._gram_norms if way == "gram" else self._product_norms
         return torch.cat([some(i, j) for i, j in self._chunks()])
 
@@ -95,7 +96,7 @@ class Contraction(Use):
         if slot == "bias":
             return super().rounding(slot, grads, start, stop)
         a_bKTd, g_bKTp = self.factors(start, stop)
-        terms_bKT = torch.linalg.vector_norm(a_bKTd, dim=3) * torch.linalg.vector_norm(g_bKTp, dim=3)
+        terms_bKT: Tensor = a_bKTd.norm(dim=3) * g_bKTp.norm(dim=3)
         return 2 * unit_roundoff(self.dtype) * terms_bKT.sum(dim=(1, 2))
 
     def drop(self, lost_B: Tensor) -> None:  # noqa: D102
@@ -121,13 +122,13 @@ class Contraction(Use):
         gg_bN = (g_bKTp @ g_bKTp.transpose(-1, -2)).flatten(1)
         # Where the terms cancel, rounding in the Gram matrices can exceed the result. Counting the rounding on top
         # keeps the factor from ever being too large.
-        scale_b = torch.linalg.vector_norm(aa_bN, dim=1) * torch.linalg.vector_norm(gg_bN, dim=1)
+        scale_b = row_norms(aa_bN) * row_norms(gg_bN)
         exact_b = aa_bN.mul_(gg_bN).sum(dim=1)
         return exact_b.clamp(min=0) + 16 * unit_roundoff(self.dtype) * scale_b
 
     def _product_norms(self, start: int, stop: int) -> Tensor:
         products = self._products(start, stop)
-        norms_b = torch.linalg.vector_norm(products.flatten(1), dim=1)
+        norms_b = row_norms(products)
         return (norms_b + self.rounding("weight", products, start, stop)).square()
 
     def _products(self, start: int, stop: int) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from cloister.clipping.rules.contraction import Contraction
+from cloister.errors import UnsupportedLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ Sizes = int | tuple[int, ...]
 def convolution(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`torch.nn.functional.conv1d`, `conv2d` or `conv3d`, recorded."""
 
-    def recorded(
+    def recorded(  # noqa: PLR0917 - the signature of torch.nn.functional.conv2d
         recorder: Recorder,
         input: Tensor,  # noqa: A002 - the name in the signature it stands for
         weight: Tensor,
@@ -44,9 +45,16 @@ def convolution(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
         dims = weight.dim() - 2
         dilation = _each(dilation, dims)
         x, padding = _numeric_padding(input, weight.shape[2:], dilation, padding)
-        use = _Convolution(weight, bias, _each(stride, dims), padding, dilation, groups)
-        if x.dim() != weight.dim():  # one example without its leading dimension
-            x = x[None]
+        use = _Convolution(
+            weight=weight, bias=bias, stride=_each(stride, dims), padding=padding, dilation=dilation, groups=groups
+        )
+        if input.dim() != weight.dim():
+            name = recorder.name_of(weight) or recorder.name_of(bias)
+            raise UnsupportedLayer(
+                f"{operation.__name__} with parameter {name} got an input of shape {tuple(input.shape)}; "
+                f"expected {weight.dim()} dimensions",
+                hint="keep the rows of the batch in the leading dimension",
+            )
         return recorder.record(use, operation.__name__, x, weight=weight, bias=bias)
 
     return recorded
@@ -55,6 +63,7 @@ def convolution(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
 class _Convolution(Contraction):
     def __init__(
         self,
+        *,
         weight: Tensor,
         bias: Tensor | None,
         stride: tuple[int, ...],
@@ -96,7 +105,8 @@ class _Convolution(Contraction):
         return self._backward(scaled.to(self.dtype), self.input.to(self.dtype), [False, True, False])[1]
 
     def bias_grads(self) -> Tensor:
-        return self.grad.flatten(2).sum(dim=2, dtype=self.dtype).view(self.examples, -1, self.shape[0]).sum(dim=1)
+        sums = self.grad.flatten(2).sum(dim=2, dtype=self.dtype)
+        return sums.view(self.examples, -1, self.shape[0]).sum(dim=1)
 
     def _patches(self, x: Tensor) -> Tensor:
         """Input patches, (rows, K, L, d) with the channel last in d, so that the one copy moves long runs."""
@@ -107,7 +117,7 @@ class _Convolution(Contraction):
         x = x.movedim(1, -1).contiguous()
         for axis, (size, stride, dilation) in enumerate(zip(kernel, self.stride, self.dilation, strict=True), start=1):
             x = x.unfold(axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
-        x = x.unflatten(1 + dims, (self.groups, -1))  # rows, places..., K, C, kernel...
+        x = x.reshape(*x.shape[: 1 + dims], self.groups, -1, *kernel)  # rows, places..., K, C, kernel...
         places, offsets = range(1, 1 + dims), range(3 + dims, 3 + 2 * dims)
         x = x.permute(0, 1 + dims, *places, *offsets, 2 + dims)
         return x.reshape(*x.shape[:2], x.shape[2 : 2 + dims].numel(), self.shape[1:].numel())
@@ -124,7 +134,7 @@ def _join(values: Tensor, views: int) -> Tensor:
     """Make the terms of all views of an example terms of the example: (R, K, L, n) to (B, K, views * L, n)."""
     if views == 1:
         return values
-    return values.unflatten(0, (-1, views)).transpose(1, 2).flatten(2, 3)
+    return values.view(-1, views, *values.shape[1:]).transpose(1, 2).flatten(2, 3)
 
 
 def _numeric_padding(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["embedding"]
 
 
-def embedding(
+def embedding(  # noqa: PLR0917 - the signature of torch.nn.functional.embedding
     recorder: Recorder,
     input: Tensor,  # noqa: A002 - the name in the signature it stands for
     weight: Tensor,
@@ -50,7 +50,7 @@ class _Embedding(Use):
     def forward(self, x: Tensor) -> Tensor:
         return F.embedding(x, self.weight)
 
-    def input_grad(self, x: Tensor, grad: Tensor) -> Tensor:
+    def input_grad(self, x: Tensor, grad: Tensor) -> Tensor:  # noqa: ARG002
         raise AssertionError("token numbers have no gradient")
 
     def squared_norms(self, slot: str) -> Tensor:  # noqa: ARG002

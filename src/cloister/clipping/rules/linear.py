@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from cloister.clipping.base import row_norms
 from cloister.clipping.rules.contraction import Contraction
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ class _Linear(Contraction):
         if slot == "bias" or self.sizes()[1] != 1:
             return super().squared_norms(slot)
         # One term: the norm of an outer product. In float64, which neither overflows nor underflows here.
-        a_B = torch.linalg.vector_norm(self._split(self.input), dim=(1, 2), dtype=torch.float64)
-        g_B = torch.linalg.vector_norm(self._split(self.grad), dim=(1, 2), dtype=torch.float64)
+        a_B = row_norms(self._split(self.input), dtype=torch.float64)
+        g_B = row_norms(self._split(self.grad), dtype=torch.float64)
         return (a_B * g_B).square().to(self.dtype)
 
     def arrange(self, products_bKpd: Tensor) -> Tensor:

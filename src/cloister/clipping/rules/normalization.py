@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch.nn import functional as F
 
 from cloister.clipping.tape import Use
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["group_norm", "instance_norm", "layer_norm", "rms_norm"]
 
 
-def layer_norm(
+def layer_norm(  # noqa: PLR0917 - the signature it stands for
     recorder: Recorder,
     input: Tensor,  # noqa: A002 - here and below: the name in the signature it stands for
     normalized_shape: Sequence[int],
@@ -52,7 +51,7 @@ def rms_norm(
     return recorder.record(use, "rms_norm", normalized, weight=weight)
 
 
-def group_norm(
+def group_norm(  # noqa: PLR0917 - the signature it stands for
     recorder: Recorder,
     input: Tensor,  # noqa: A002
     num_groups: int,
@@ -65,7 +64,7 @@ def group_norm(
     return recorder.record(_ScaleShift(weight, bias, first_axis=1), "group_norm", normalized, weight=weight, bias=bias)
 
 
-def instance_norm(
+def instance_norm(  # noqa: PLR0917 - the signature it stands for
     recorder: Recorder,
     input: Tensor,  # noqa: A002
     running_mean: None = None,  # noqa: ARG001 - refused before this rule is asked
@@ -105,7 +104,7 @@ class _ScaleShift(Use):
         return self._all(slot)[start:stop]
 
     def weighted_sum(self, slot: str, factors_B: Tensor) -> Tensor:
-        return torch.tensordot(factors_B, self._all(slot), dims=1)
+        return (factors_B @ self._all(slot).flatten(1)).view(self._all(slot).shape[1:])
 
     def drop(self, lost_B: Tensor) -> None:
         super().drop(lost_B)
