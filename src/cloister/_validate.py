@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from cloister.errors import InputError
@@ -10,7 +11,7 @@ from cloister.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["check_choice", "check_count", "check_fraction", "check_positive"]
+__all__ = ["check_choice", "check_count", "check_digest", "check_fraction", "check_positive"]
 
 
 def check_positive(*, hint: str | None = None, **values: float) -> None:
@@ -39,6 +40,13 @@ def check_choice(choices: Collection[str], **values: str) -> None:
     for name, value in values.items():
         if value not in choices:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(sorted(choices))}")
+
+
+def check_digest(**digests: str) -> None:
+    """Raise `InputError` unless every value is a SHA-256 digest as cloister writes it."""
+    for name, digest in digests.items():
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+            raise InputError(f"{name} is {digest!r}; expected sha256: and 64 hexadecimal digits")
 
 
 def _is_number(value: object) -> bool:

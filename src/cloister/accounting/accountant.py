@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["NOISE_RANGE", "epsilon", "guarantee", "privacy_curve"]
 
-RELATIVE_SLACK = 0.02
+RELATIVE_SLACK = 0.05
 """How far, relative to epsilon, RDP may fall below PLD before one of them must be wrong.
 
-Both are upper bounds and RDP is the looser one, usually by a tenth. What can lift PLD above it: its grid
-(bounded apart, by `pld_excess`) and the part of delta that is set aside for floating point, at most half of
-it; halving delta moves epsilon by less than this.
+Both are upper bounds and RDP is the looser one, usually by a tenth. What can lift PLD above it: its grid (bounded
+apart, by `pld_excess`) and the part of delta that is set aside for floating point. That is at most half of delta,
+and as much only where delta is below 5e-8 or the releases are more than 10^8; halving so small a delta raises the
+epsilon of a Gaussian by 1 to 5 percent.
 """
-
 
 NOISE_RANGE = (1e-3, 1e6)
 """Noise multipliers that the accountants compute with: more counts as the most, less as no guarantee at

@@ -18,21 +18,32 @@ __all__ = ["plan"]
 @json_option
 def plan(recipe: Path, home: Path, *, as_json: bool) -> None:
     """Show epsilon, noise, batch, steps and memory of RECIPE; reads no rows and spends nothing."""
-    from cloister.data import open_source
-    from cloister.training import Recipe, plan_run
+    from cloister.data import open_source, outline
+    from cloister.training import Recipe, estimate_memory, plan_run
 
     settings = Recipe.load(recipe)
-    run = plan_run(settings, open_source(settings.data, settings.base))
+    source = open_source(settings.data, settings.base)
+    run = plan_run(settings, source)
+    spec = outline(source)
+    memory = estimate_memory(settings, spec) if spec else None
     for text in run.notes:
         note(f"note: {text}")
-    document = run.to_json() | {"ledger": _left(settings.data.dataset, home)}
+    document = run.to_json() | {
+        "parameters": memory.parameters if memory else None,
+        "memory_bytes": memory.total if memory else None,
+        "ledger": _left(settings.data.dataset, home),
+    }
     if as_json:
         emit_json(document)
         return
     click.echo(run.describe())
     for name, value in document.items():
-        if value is not None and not isinstance(value, (dict, list)):
-            click.echo(f"  {name.replace('_', ' '):24} {value}")
+        if name == "memory_bytes" and isinstance(value, int):
+            click.echo(f"  {'memory':28} {value / 1e6:.1f} MB, besides data and program")
+        elif value is not None and not isinstance(value, (dict, list)):
+            click.echo(f"  {name.replace('_', ' '):28} {value}")
+    if memory is None:
+        note("note: the model's size is known once classes are declared and statistics are declared or bought")
 
 
 def _left(dataset: str | None, home: Path) -> dict[str, object] | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cloister.data.examples import DataSpec, Examples, Loaded
     from cloister.data.histograms import HistogramDomain, histogram_domain
     from cloister.data.loading import load
+    from cloister.data.public_shape import outline
     from cloister.data.rows import encode_rows
     from cloister.data.scattering import ScatteringFeatures
     from cloister.data.settings import (
@@ -48,6 +49,7 @@ _HOMES = {
     "histogram_domain": "histograms",
     "load": "loading",
     "open_source": "source",
+    "outline": "public_shape",
 }
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "histogram_domain",
     "load",
     "open_source",
+    "outline",
 ]
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from cloister._validate import check_choice, check_count, check_positive
+from cloister._validate import check_choice, check_count, check_digest, check_positive
 from cloister.accounting import Budget, Relation, Unit  # noqa: TC001 - field types are read at run time
-from cloister.errors import InputError
 from cloister.records._stored import Record
 
-__all__ = ["DatasetRecord", "PlanRecord", "SpendingLine", "SpendingRecord", "check_digest"]
+__all__ = ["DatasetRecord", "PlanRecord", "SpendingLine", "SpendingRecord"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +128,3 @@ class SpendingRecord(Record):
     head: str
     entry: str
     warnings: tuple[str, ...] = ()
-
-
-def check_digest(**digests: str) -> None:
-    """Raise `InputError` unless every value is a SHA-256 digest as cloister writes it."""
-    for name, digest in digests.items():
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-            raise InputError(f"{name} is {digest!r}; expected sha256: and 64 hexadecimal digits")

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from cloister._canonical import canonical_json, digest_bytes
-from cloister._validate import check_count
+from cloister._validate import check_count, check_digest
 from cloister.accounting import Event, Guarantee  # noqa: TC001 - field types are read at run time
 from cloister.accounting.accountant import epsilon
 from cloister.errors import DigestMismatch, InputError
 from cloister.records._coverage import TOLERANCE, check_coverage
 from cloister.records._stored import Record
-from cloister.records.parts import DatasetRecord, PlanRecord, SpendingRecord, check_digest
+from cloister.records.parts import (  # noqa: TC001 - field types are read at run time
+    DatasetRecord,
+    PlanRecord,
+    SpendingRecord,
+)
 
 __all__ = ["TrainingRecord"]
 

@@ -4,6 +4,7 @@ from cloister.training.dpsgd import DPSGD, Plan
 from cloister.training.gradient import NoisyGradient, noisy_gradient
 from cloister.training.planning import RunPlan, plan_run
 from cloister.training.recipe import Performance, Privacy, Recipe, Training
+from cloister.training.rehearsal import Memory, estimate_memory
 from cloister.training.run import Interrupted, Observer, train
 from cloister.training.trainer import Diverged, StepReport, Trainer
 
@@ -11,6 +12,7 @@ __all__ = [
     "DPSGD",
     "Diverged",
     "Interrupted",
+    "Memory",
     "NoisyGradient",
     "Observer",
     "Performance",
@@ -21,6 +23,7 @@ __all__ = [
     "StepReport",
     "Trainer",
     "Training",
+    "estimate_memory",
     "noisy_gradient",
     "plan_run",
     "train",

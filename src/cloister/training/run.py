@@ -25,7 +25,7 @@ import torch
 from cloister._canonical import digest_json
 from cloister._rng import SecureStream
 from cloister.accounting import Relation, Unit, event_to_json
-from cloister.clipping import check_model, engine_for
+from cloister.clipping import engine_for
 from cloister.data import load, open_source
 from cloister.data.encodings import encoding_from_json, encoding_to_json
 from cloister.errors import CloisterError, InputError, PlanMismatch
@@ -35,6 +35,7 @@ from cloister.training.checkpoint import read_checkpoint, write_checkpoint
 from cloister.training.diagnostics import DiagnosticsFile
 from cloister.training.planning import RunPlan, plan_run
 from cloister.training.recipe import Recipe
+from cloister.training.rehearsal import rehearse
 from cloister.training.results import Outcome, save_run
 from cloister.training.rundir import RunState, abandon_run, claim_run, new_run_id, write_state
 from cloister.training.trainer import Diverged, StepReport, Trainer
@@ -252,7 +253,7 @@ class _Job:
             engine = engine_for("materialized" if training.clipping == "value" else recipe.performance.engine)
             if engine.name != recipe.performance.engine:
                 self.observer.note(f"clipping by value needs the {engine.name} engine; using it")
-            check_model(model)
+            rehearse(model, loss_fn, loaded.spec, engine)
         trainer = Trainer(
             model=model,
             loss_fn=loss_fn,

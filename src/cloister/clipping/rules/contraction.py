@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Contraction"]
 
-# Costs in multiply-adds for each number of a product: written, read for the norm and read for the sum (keep),
-# or used at once while in the cache (discard). Measured on a CPU; they only decide which way is taken.
-_KEEP_COST = 50
-_DISCARD_COST = 8
+# Costs in multiply-adds for each number of a product: written, read for the norm and read for the sum (keep), or used
+# at once while it is in the cache (discard). Measured on a CPU; they only decide which way is taken.
+_KEEP_COST = 35
+_DISCARD_COST = 16
 # Products up to this many numbers (16 MiB) are kept whatever the layer itself holds.
 _KEEP_ALWAYS = 2**22
 # Examples are worked on in chunks of about this many numbers, so that a chunk stays in the cache.
@@ -95,9 +95,7 @@ class Contraction(Use):
     def rounding(self, slot: str, grads: Tensor, start: int, stop: int) -> Tensor:  # noqa: D102
         if slot == "bias":
             return super().rounding(slot, grads, start, stop)
-        a_bKTd, g_bKTp = self.factors(start, stop)
-        terms_bKT: Tensor = a_bKTd.norm(dim=3) * g_bKTp.norm(dim=3)
-        return 2 * unit_roundoff(self.dtype) * terms_bKT.sum(dim=(1, 2))
+        return self._rounding(*self.factors(start, stop))
 
     def drop(self, lost_B: Tensor) -> None:  # noqa: D102
         super().drop(lost_B)
@@ -110,7 +108,7 @@ class Contraction(Use):
         groups, terms, inputs, outputs = self.sizes()
         gram = groups * terms * terms * (inputs + outputs + 3)
         product = groups * inputs * outputs
-        room = max(_KEEP_ALWAYS, 2 * self.examples * groups * terms * (inputs + outputs))
+        room = max(_KEEP_ALWAYS, 2 * (self.input.numel() + self.grad.numel()))
         costs: dict[Way, int] = {"gram": gram, "discard": (terms + _DISCARD_COST) * product}
         if self.examples * product <= room:
             costs["keep"] = _KEEP_COST * product
@@ -127,13 +125,15 @@ class Contraction(Use):
         return exact_b.clamp(min=0) + 16 * unit_roundoff(self.dtype) * scale_b
 
     def _product_norms(self, start: int, stop: int) -> Tensor:
-        products = self._products(start, stop)
-        norms_b = row_norms(products)
-        return (norms_b + self.rounding("weight", products, start, stop)).square()
+        a_bKTd, g_bKTp = self.factors(start, stop)
+        return (row_norms(_product(a_bKTd, g_bKTp)) + self._rounding(a_bKTd, g_bKTp)).square()
+
+    def _rounding(self, a_bKTd: Tensor, g_bKTp: Tensor) -> Tensor:
+        terms_bKT: Tensor = a_bKTd.norm(dim=3) * g_bKTp.norm(dim=3)
+        return 2 * unit_roundoff(self.dtype) * terms_bKT.sum(dim=(1, 2))
 
     def _products(self, start: int, stop: int) -> Tensor:
-        a_bKTd, g_bKTp = self.factors(start, stop)
-        return g_bKTp.transpose(-1, -2) @ a_bKTd
+        return _product(*self.factors(start, stop))
 
     def _chunks(self) -> Iterator[tuple[int, int]]:
         groups, terms, inputs, outputs = self.sizes()
@@ -145,3 +145,7 @@ class Contraction(Use):
         if self._bias is None:
             self._bias = self.bias_grads()
         return self._bias
+
+
+def _product(a_bKTd: Tensor, g_bKTp: Tensor) -> Tensor:
+    return g_bKTp.transpose(-1, -2) @ a_bKTd
