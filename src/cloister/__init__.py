@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cloister._version import __version__ as __version__
+from cloister.errors import MissingExtra
 
 if TYPE_CHECKING:
     from cloister.accounting import Budget, Guarantee
@@ -34,7 +35,10 @@ __all__ = ["DPSGD", "Budget", "CloisterError", "Guarantee", "Ledger", "report", 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'cloister' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        raise MissingExtra.of(error) or error from error
 
 
 def __dir__() -> list[str]:

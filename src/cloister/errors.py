@@ -57,6 +57,25 @@ class MissingExtra(InputError):  # noqa: N818 - named after what is missing
     def __init__(self, module: str, *, extra: str) -> None:
         super().__init__(f"{module} is not installed", hint=f"pip install 'cloister[{extra}]'")
 
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> MissingExtra | None:
+        """The same for a failed import, if the module belongs to an extra."""
+        module = (error.name or "").partition(".")[0]
+        return cls(module, extra=_EXTRAS[module]) if module in _EXTRAS else None
+
+
+_EXTRAS = {
+    "jinja2": "report",
+    "psycopg": "postgres",
+    "pyarrow": "train",
+    "safetensors": "train",
+    "sklearn": "train",
+    "tokenizers": "hf",
+    "torch": "train",
+    "tqdm": "train",
+    "transformers": "hf",
+}
+
 
 class PrivacyError(CloisterError):
     """A privacy claim cannot be made, or would no longer hold."""

@@ -32,6 +32,40 @@ def test_import_and_help_are_light(statement):
     assert done.stdout.strip().endswith("[]")
 
 
+@pytest.mark.parametrize(
+    ("module", "statement", "extra"),
+    [
+        ("torch", "cloister.cli.main(['train', __file__, '--out', 'x'])", "train"),
+        ("jinja2", "cloister.cli.main(['report', str(run)])", "report"),
+        ("psycopg", "cloister.Ledger.open('postgresql://localhost/none')", "postgres"),
+        ("torch", "cloister.train", "train"),
+    ],
+)
+def test_a_missing_extra_is_an_error_that_prints_the_pip_line(module, statement, extra, tmp_path):
+    from cloister.records import write_record
+    from fakes.records import training_record
+
+    write_record(tmp_path, training_record())
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import cloister, cloister.cli\n"
+        f"run = pathlib.Path({str(tmp_path)!r})\n"
+        "try:\n"
+        f"    {statement}\n"
+        "except cloister.CloisterError as error:\n    print(error, error.hint, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path)
+    assert f"{module} is not installed" in done.stderr
+    assert f"pip install 'cloister[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_what_a_verifier_needs_reaches_no_torch():
     code = (
         "import sys, cloister.accounting, cloister.ledger, cloister.records, cloister.reports;"

@@ -9,7 +9,7 @@ import click
 
 from cloister._version import __version__
 from cloister.cli._output import print_error
-from cloister.errors import CloisterError
+from cloister.errors import CloisterError, MissingExtra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CloisterError as error:
         print_error(str(error), hint=error.hint)
         return error.exit_code
+    except ModuleNotFoundError as error:
+        missing = MissingExtra.of(error)
+        if missing is None:
+            raise
+        print_error(str(missing), hint=missing.hint)
+        return missing.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

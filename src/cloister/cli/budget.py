@@ -27,7 +27,7 @@ RELATIONS = ("add_or_remove_one", "replace_one", "replace_special")
 
 @click.group()
 def budget() -> None:
-    """Set the privacy budget of a data set, and show what was spent of it.
+    """Set, show and verify privacy budgets.
 
     The ledger lies in the home folder, or in the PostgreSQL database that CLOISTER_LEDGER names.
     """

@@ -80,7 +80,10 @@ learning_rate = 0.2
 )
 @json_option
 def demo(out: Path, *, as_json: bool) -> None:
-    """Train two models on real data within a budget, be refused the third, and write a report."""
+    """Train, spend, be refused, report: on real data.
+
+    Everything is written to --out: data, recipes, runs, ledger, report. Takes less than a minute.
+    """
     from cloister.ledger import Ledger
 
     _prepare(out)

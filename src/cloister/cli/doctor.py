@@ -46,7 +46,10 @@ class Finding:
 @home_option
 @json_option
 def doctor(home: Path, *, as_json: bool) -> int:
-    """Look at the installation, the home directory and the ledger; exit 1 if something is wrong."""
+    """Check installation, home and ledger.
+
+    Says what is installed, what is insecure and what to do about it; exits with 1 if something is wrong.
+    """
     findings = [*_installation(), *_home(home), *_ledger(home), *_device()]
     if as_json:
         emit_json({"version": __version__, "findings": [asdict(finding) for finding in findings]})

@@ -17,7 +17,10 @@ __all__ = ["plan"]
 @home_option
 @json_option
 def plan(recipe: Path, home: Path, *, as_json: bool) -> None:
-    """Show epsilon, noise, batch, steps and memory of RECIPE; reads no rows and spends nothing."""
+    """Show what RECIPE would cost; reads no rows.
+
+    Epsilon, noise, batch, steps, memory, and what is left in the ledger. Nothing is spent.
+    """
     from cloister.data import open_source, outline
     from cloister.training import Recipe, estimate_memory, plan_run
 

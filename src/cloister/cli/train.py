@@ -23,7 +23,11 @@ __all__ = ["train"]
 @home_option
 @json_option
 def train(recipe: Path, out: Path, home: Path, *, resume: bool, as_json: bool) -> None:
-    """Train the model of RECIPE under its privacy budget, and write a run directory."""
+    """Train the model of RECIPE under its budget.
+
+    The ledger reserves the cost before the first row is read, and refuses what is over budget (exit code 3).
+    Ctrl-C leaves a checkpoint for --resume.
+    """
     from cloister.cli._progress import TerminalObserver
     from cloister.ledger import Ledger, ledger_location
     from cloister.training import train as run_training
