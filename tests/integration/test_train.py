@@ -104,7 +104,7 @@ def test_an_undeclared_column_is_paid_for(workplace, ledger):
 
 def test_statistics_that_say_nothing_are_paid_for_all_the_same(workplace, ledger):
     # Whether noisy counts suffice is itself a noisy answer, and trying again until they do would leak.
-    workplace.write_recipe(data_columns=None)
+    workplace.write_recipe(data_columns=None, privacy={"epsilon": 0.1})
     with pytest.raises(InputError, match="too few examples"):
         train(workplace, ledger)
     (line,) = ledger.statement("ward").lines
@@ -125,7 +125,9 @@ def test_statistics_that_say_nothing_are_paid_for_all_the_same(workplace, ledger
 )
 @pytest.mark.parametrize("engine", ["bookkeeping", "materialized"])
 def test_every_clipping_and_optimizer_learns(workplace, ledger, training, engine):
-    workplace.write_recipe(training=training, performance={"engine": engine, "physical_batch_size": 32})
+    settings = {"steps": 60, "expected_batch_size": 200, **training}
+    performance = {"engine": engine, "physical_batch_size": 32}
+    workplace.write_recipe(training=settings, privacy={"epsilon": 20.0}, performance=performance)
     record = train(workplace, ledger)
     assert record.test["accuracy"] > 0.75
     assert record.plan.engine == ("materialized" if training.get("clipping") == "value" else engine)

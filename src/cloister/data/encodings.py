@@ -39,6 +39,7 @@ __all__ = [
 
 _STANDARD_LIMIT = 5.0
 _SMALLEST_STD = 0.05
+_FALSE_ALARM = 0.01
 _DIGITS = 6
 
 
@@ -214,9 +215,9 @@ def columns_from_histograms(
 ) -> dict[str, ColumnEncoding]:
     """Encodings from noisy counts; post-processing, so it costs nothing beyond the counts.
 
-    Bins that noise alone could have filled are dropped: with B counts in all, the largest of B independent
-    Gaussians stays below ``sqrt(2 ln B)`` standard deviations with probability near one. Numbers that are too thinly
-    spread for their bins are looked at in wider ones (`keep_smoothed`).
+    Bins that noise alone could have filled are dropped. With B counts in all, any of B Gaussians exceeds
+    ``sqrt(2 ln (B / p))`` standard deviations with probability at most p / 2; p is 1 % here. Numbers that
+    are too thinly spread for their bins are looked at in wider ones (`keep_smoothed`).
 
     Args:
         columns: Column names, one for each row of `noisy_counts`.
@@ -227,7 +228,7 @@ def columns_from_histograms(
     if noisy_counts.shape != (len(columns), histogram_domain().num_bins):
         expected = (len(columns), histogram_domain().num_bins)
         raise InputError(f"noisy_counts has shape {noisy_counts.shape}; expected {expected}")
-    level = max(4.0, float(np.sqrt(2 * np.log(max(noisy_counts.size, 1)))))
+    level = float(np.sqrt(2 * np.log(2 * noisy_counts.size / _FALSE_ALARM)))  # twice: single bins and blocks of them
     numeric = slice(histogram_domain().numeric.start, histogram_domain().numeric.stop)
     encodings = {}
     for name, counts in zip(columns, noisy_counts, strict=True):

@@ -107,30 +107,35 @@ def plan_run(recipe: Recipe, source: Source) -> RunPlan:
     Raises:
         InputError: The settings do not fit each other or the number of examples.
     """
-    privacy, training = recipe.privacy, recipe.training
     if recipe.data.unit != Unit.EXAMPLE:
         raise InputError(
             f"unit is {recipe.data.unit!r}; this version trains with the example as unit",
             hint='give each person one row, and set unit = "example"',
         )
-    steps = training.num_steps(source.num_examples)
+    privacy, every = recipe.privacy, recipe.training.evaluate_every
+    steps = recipe.training.num_steps(source.num_examples)
     purchase = plan_statistics(recipe, source.needs_statistics)
-    every = training.evaluate_every
-    evaluations = range(every, steps, every) if every else range(0)
-    if not privacy.private:
-        return RunPlan(
-            num_examples=source.num_examples,
-            steps=steps,
-            dpsgd=None,
-            purchase=purchase,
-            guarantee=None,
-            evaluations=evaluations,
-            notes=(),
-        )
-    assert privacy.delta is not None
-    relation, unit = Relation(privacy.relation), Unit(recipe.data.unit)
-    dpsgd = DPSGD(
+    plan = RunPlan(
         num_examples=source.num_examples,
+        steps=steps,
+        dpsgd=_dpsgd(recipe, source.num_examples, steps, purchase) if privacy.private else None,
+        purchase=purchase,
+        guarantee=None,
+        evaluations=range(every, steps, every) if every else range(0),
+        notes=_notes(recipe, source.num_examples),
+    )
+    if plan.dpsgd is None or privacy.delta is None:
+        return plan
+    claim = guarantee(plan.event_after(steps), delta=privacy.delta, unit=plan.dpsgd.unit, relation=plan.dpsgd.relation)
+    return replace(plan, guarantee=claim)
+
+
+def _dpsgd(recipe: Recipe, num_examples: int, steps: int, purchase: Purchase) -> DPSGD:
+    """The recipe's settings; where it gives epsilon, with the noise that meets it, bought statistics included."""
+    privacy, training = recipe.privacy, recipe.training
+    unit, relation = Unit(recipe.data.unit), Relation(privacy.relation)
+    dpsgd = DPSGD(
+        num_examples=num_examples,
         steps=steps,
         expected_batch_size=training.expected_batch_size,
         max_batch_size=training.max_batch_size,
@@ -139,21 +144,10 @@ def plan_run(recipe: Recipe, source: Source) -> RunPlan:
         unit=unit,
         relation=relation,
     )
-    if privacy.epsilon is not None:
-        budget = Budget(epsilon=privacy.epsilon, delta=privacy.delta, unit=unit, relation=relation)
-        dpsgd = dpsgd.calibrate(budget, before=purchase.event)
-    plan = RunPlan(
-        num_examples=source.num_examples,
-        steps=steps,
-        dpsgd=dpsgd,
-        purchase=purchase,
-        guarantee=None,
-        evaluations=evaluations,
-        notes=_notes(privacy.delta, source.num_examples),
-    )
-    return replace(
-        plan, guarantee=guarantee(plan.event_after(steps), delta=privacy.delta, unit=unit, relation=relation)
-    )
+    if privacy.epsilon is None or privacy.delta is None:
+        return dpsgd
+    budget = Budget(epsilon=privacy.epsilon, delta=privacy.delta, unit=unit, relation=relation)
+    return dpsgd.calibrate(budget, before=purchase.event)
 
 
 def clipping_of(training: Training) -> Clip | AdaptiveClip:
@@ -168,8 +162,12 @@ def clipping_of(training: Training) -> Clip | AdaptiveClip:
     return kinds[training.clipping](clip_norm=training.clip_norm)
 
 
-def _notes(delta: float, num_examples: int) -> tuple[str, ...]:
-    if delta < 1 / num_examples:
-        return ()
-    reason = "it permits publishing some people's rows outright"
-    return (f"delta {delta:g} is not below 1/{num_examples}, one over the number of examples: {reason}",)
+def _notes(recipe: Recipe, num_examples: int) -> tuple[str, ...]:
+    notes = []
+    delta = recipe.privacy.delta
+    if delta is not None and delta >= 1 / num_examples:
+        reason = "it permits publishing some people's rows outright"
+        notes.append(f"delta {delta:g} is not below 1/{num_examples}, one over the number of examples: {reason}")
+    if recipe.training.seed and not recipe.training.insecure_seed:
+        notes.append("seed has no effect without insecure_seed = true; randomness comes from the system")
+    return tuple(notes)

@@ -225,6 +225,8 @@ class _Job:
             scratch=self.out / "scratch",
             memory_limit_bytes=self.recipe.performance.memory_limit_mb << 20,
         )
+        for note in loaded.notes:
+            self.observer.note(note)
         if encodings and self.state.encodings is None:
             stored = {name: encoding_to_json(encoding) for name, encoding in encodings.items()}
             self.state = replace(self.state, encodings=stored)
