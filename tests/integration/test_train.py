@@ -82,6 +82,9 @@ def test_a_plan_over_budget_is_refused_before_anything_is_read(workplace, ledger
     with pytest.raises(BudgetExceeded, match=r"data set 'ward' has epsilon .* of 2\.5 left .*; this plan needs"):
         train(workplace, ledger, out="again")
     assert len(ledger.statement("ward").lines) == 1
+    monkeypatch.undo()
+    ledger.set_budget("ward", Budget(epsilon=9.0, delta=1e-4))
+    train(workplace, ledger, out="again")  # the refusal has left nothing in the way
 
 
 def test_several_runs_compose_as_events_not_as_sums(workplace, ledger):
@@ -181,6 +184,32 @@ def test_batch_norm_is_refused_by_name_and_costs_nothing(workplace, ledger):
     with pytest.raises(UnsupportedLayer, match="BatchNorm1d") as caught:
         train(workplace, ledger)
     assert "Norm" in caught.value.hint
+    assert ledger.statement("ward").spent == 0
+
+
+def test_a_refused_model_pays_for_the_statistics_it_bought_and_no_more(workplace, ledger):
+    (workplace.folder / "mixing.py").write_text(
+        "from torch import nn\n\ndef build(spec):\n"
+        "    return nn.Sequential(nn.BatchNorm1d(spec.input_shape[0]), nn.Linear(spec.input_shape[0], 2))\n"
+    )
+    workplace.write_table("train.csv", 6000, seed=0)
+    statistics = {"data_columns": None, "data_statistics": {"share": 0.5}}
+    workplace.write_recipe(model={"name": "mixing:build"}, **statistics)
+    with pytest.raises(UnsupportedLayer):
+        train(workplace, ledger)
+    (line,) = ledger.statement("ward").lines
+    assert (line.status, line.event.tag) == ("committed", "gaussian")
+
+
+def test_a_model_that_mixes_examples_in_its_own_way_is_refused(workplace, ledger):
+    (workplace.folder / "centering.py").write_text(
+        "from torch import nn\n\nclass Centering(nn.Linear):\n"
+        "    def forward(self, x):\n        return super().forward(x - x.mean(0))\n\n"
+        "def build(spec):\n    return Centering(spec.input_shape[0], 2)\n"
+    )
+    workplace.write_recipe(model={"name": "centering:build"})
+    with pytest.raises(UnsupportedLayer, match="mixes examples"):
+        train(workplace, ledger)
     assert ledger.statement("ward").spent == 0
 
 

@@ -2,10 +2,11 @@
 
 from cloister.training.dpsgd import DPSGD, Plan
 from cloister.training.gradient import NoisyGradient, noisy_gradient
+from cloister.training.observer import Interrupted, Observer
 from cloister.training.planning import RunPlan, plan_run
 from cloister.training.recipe import Performance, Privacy, Recipe, Training
 from cloister.training.rehearsal import Memory, estimate_memory
-from cloister.training.run import Interrupted, Observer, train
+from cloister.training.run import train
 from cloister.training.trainer import Diverged, StepReport, Trainer
 
 __all__ = [

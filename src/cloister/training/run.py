@@ -30,55 +30,27 @@ from cloister.data import load, open_source
 from cloister.data.encodings import encoding_from_json, encoding_to_json
 from cloister.errors import CloisterError, InputError, PlanMismatch
 from cloister.ledger import Kind, Status
-from cloister.models import build, evaluate, loss_for
-from cloister.training.checkpoint import read_checkpoint, write_checkpoint
-from cloister.training.diagnostics import DiagnosticsFile
+from cloister.models import build, loss_for
+from cloister.training.checkpoint import read_checkpoint
+from cloister.training.fitting import fit
+from cloister.training.observer import Observer
 from cloister.training.planning import RunPlan, plan_run
 from cloister.training.recipe import Recipe
 from cloister.training.rehearsal import rehearse
 from cloister.training.results import Outcome, save_run
 from cloister.training.rundir import RunState, abandon_run, claim_run, new_run_id, write_state
-from cloister.training.trainer import Diverged, StepReport, Trainer
+from cloister.training.trainer import Diverged, Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from cloister.data import ColumnEncoding, Loaded, Source
     from cloister.ledger import Ledger, Reservation
     from cloister.records import TrainingRecord
 
-__all__ = ["Interrupted", "Observer", "train"]
-
-Utility = tuple[tuple[int, dict[str, float]], ...]
+__all__ = ["train"]
 
 _DELTA_OF_NON_PRIVATE_RUNS = 1e-5  # the ledger wants one; epsilon is infinite at any
-
-
-class Interrupted(CloisterError):  # noqa: N818 - says what happened
-    """The run was asked to stop; a checkpoint has been written."""
-
-
-class Observer:
-    """What a caller may watch of a run; override what is of interest."""
-
-    def planned(self, plan: RunPlan) -> None:
-        """The plan is made; no row has been read."""
-
-    def note(self, text: str) -> None:
-        """Something the reader should know."""
-
-    def started(self, step: int, steps: int) -> None:
-        """The steps begin, or go on after `step`."""
-
-    def stepped(self, report: StepReport) -> None:
-        """A step is done; its report is raw and not private."""
-
-    def evaluated(self, step: int, metrics: Mapping[str, float]) -> None:
-        """The model was evaluated on the test set."""
-
-    def should_stop(self) -> bool:
-        """Whether to stop after the present step."""
-        return False
 
 
 def train(
@@ -164,7 +136,11 @@ class _Job:
             trainer = self._trainer(loaded)
         if reservation is None and trainer.step < self.plan.steps:
             raise PlanMismatch(f"run {self.state.run} was committed, but its checkpoint is at step {trainer.step}")
-        utility = self._fit(trainer, loaded, reservation)  # 6
+        try:
+            utility = fit(trainer, loaded, recipe=self.recipe, out=self.out, observer=self.observer)  # 6
+        except Diverged as error:
+            self._end_early(trainer.step, reservation, str(error))
+            raise
         committed = self._commit(reservation)  # 7
         with trainer.released() as model:
             outcome = Outcome(
@@ -185,33 +161,36 @@ class _Job:
         for line in self.ledger.statement(self.dataset).lines:
             if line.run == self.state.run:
                 return self.ledger.resume(line.reservation) if line.status == Status.RESERVED else None
-        reservation = self.ledger.reserve(
-            self.dataset,
-            self.plan.event_after(self.plan.steps),
-            run=self.state.run,
-            unit=Unit(self.recipe.data.unit),
-            relation=Relation(self.recipe.privacy.relation),
-            delta=self.recipe.privacy.delta or _DELTA_OF_NON_PRIVATE_RUNS,
-            content=self.state.content,
-        )
+        try:
+            reservation = self.ledger.reserve(
+                self.dataset,
+                self.plan.event_after(self.plan.steps),
+                run=self.state.run,
+                unit=Unit(self.recipe.data.unit),
+                relation=Relation(self.recipe.privacy.relation),
+                delta=self.recipe.privacy.delta or _DELTA_OF_NON_PRIVATE_RUNS,
+                content=self.state.content,
+            )
+        except CloisterError:
+            abandon_run(self.out)
+            raise
         for warning in reservation.warnings:
             self.observer.note(warning)
         return reservation
 
     @contextlib.contextmanager
     def _giving_back(self, reservation: Reservation | None) -> Iterator[None]:
-        """Release the reservation if preparation fails before anything was released."""
+        """Commit no more than the bought statistics, or nothing, if preparation fails before the first step."""
         try:
             yield
         except Exception as error:
-            if (
-                reservation
-                and not self.state.ended
-                and self.state.encodings is None
-                and read_checkpoint(self.out) is None
-            ):
-                reservation.release(f"failed before the first step: {type(error).__name__}")
-                abandon_run(self.out)
+            reason = f"failed before the first step: {type(error).__name__}"
+            if reservation and not self.state.ended and read_checkpoint(self.out) is None:
+                if self.state.encodings is not None:
+                    self._end_early(0, reservation, reason)
+                else:
+                    reservation.release(reason)
+                    abandon_run(self.out)
             raise
 
     def _load(self, reservation: Reservation | None) -> Loaded:
@@ -272,59 +251,6 @@ class _Job:
         if found is not None:
             trainer.restore(found)
         return trainer
-
-    def _fit(self, trainer: Trainer, loaded: Loaded, reservation: Reservation | None) -> Utility:
-        """Train, and stop at every step where a checkpoint or an evaluation is due."""
-        found = read_checkpoint(self.out)
-        utility = found.utility if found else ()
-        self.observer.started(trainer.step, self.plan.steps)
-        with DiagnosticsFile(self.out, after_step=trainer.step) as diagnostics:
-
-            def on_step(report: StepReport) -> bool:
-                diagnostics.write(report)
-                self.observer.stepped(report)
-                return not self.observer.should_stop()
-
-            while trainer.step < self.plan.steps:
-                try:
-                    trainer.run(self._next_stop(trainer.step), on_step)
-                except Diverged as error:
-                    self._end_early(trainer.step, reservation, str(error))
-                    raise
-                diagnostics.flush()
-                utility = self._keep(trainer, loaded, utility)
-                if self.observer.should_stop() and trainer.step < self.plan.steps:
-                    raise Interrupted(
-                        f"stopped after step {trainer.step} of {self.plan.steps}; the checkpoint is in {self.out}",
-                        hint="go on with the same command and --resume; the reserved budget stays reserved",
-                    )
-        return utility
-
-    def _next_stop(self, step: int) -> int:
-        training = self.recipe.training
-        every = [period for period in (training.checkpoint_every, training.evaluate_every) if period]
-        return min(self.plan.steps, *((step // period + 1) * period for period in every))
-
-    def _keep(self, trainer: Trainer, loaded: Loaded, utility: Utility) -> Utility:
-        """Write a checkpoint, and only then look at the model: what is lost later has then not been seen."""
-        write_checkpoint(self.out, trainer.checkpoint(utility))
-        every = self.recipe.training.evaluate_every
-        due = trainer.step == self.plan.steps or (every and trainer.step % every == 0)
-        if not due or loaded.test is None:
-            return utility
-        with trainer.released() as model:
-            metrics = evaluate(
-                model,
-                trainer.loss_fn,
-                loaded.test,
-                batch_size=self.recipe.performance.physical_batch_size,
-                task=loaded.spec.task,
-                target_scale=loaded.spec.target_scale,
-            )
-        utility = (*utility, (trainer.step, metrics))
-        write_checkpoint(self.out, trainer.checkpoint(utility))
-        self.observer.evaluated(trainer.step, metrics)
-        return utility
 
     def _end_early(self, step: int, reservation: Reservation | None, reason: str) -> None:
         """Commit the steps that ran; there is no way on from here."""
