@@ -23,6 +23,7 @@ from cloister.data import (
     load,
     open_source,
 )
+from cloister.errors import InputError
 
 COLUMNS = {"age": ColumnSettings(low=0, high=100), "color": ColumnSettings(categories=("red", "blue"))}
 ROWS = [
@@ -303,3 +304,22 @@ def test_settings_are_read_without_torch():
     code = "import sys, cloister.data.settings, cloister.models.settings; print({'torch', 'pyarrow'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_full_stop_at_the_end_of_a_label_is_no_other_class(tmp_path):
+    (tmp_path / "train.csv").write_text("x,y\n1,<=50K\n2,>50K\n")
+    (tmp_path / "test.csv").write_text("x,y\n1,<=50K.\n2,>50K.\n")
+    settings = DataSettings(
+        train="train.csv", test="test.csv", label="y", columns={"x": ColumnSettings(low=0.0, high=3.0)}
+    )
+    loaded = load(open_source(settings, tmp_path))
+    assert loaded.spec.classes == ("<=50K", ">50K")
+    assert loaded.test.batch(np.arange(2))[1].tolist() == loaded.train.batch(np.arange(2))[1].tolist() == [0, 1]
+
+
+def test_a_file_without_a_header_is_told_from_a_misspelled_column(tmp_path):
+    (tmp_path / "bare.csv").write_text("39,State-gov,<=50K\n50,Private,>50K\n")
+    with pytest.raises(InputError, match="no column 'income'") as caught:
+        open_source(DataSettings(train="bare.csv", label="income"), tmp_path)
+    assert "header = [...]" in caught.value.hint
+    assert "State-gov" not in caught.value.hint

@@ -73,3 +73,16 @@ def test_every_verb_is_documented():
     pages = "".join(p.read_text() for p in PAGES)
     for verb in cli.list_commands(None):
         assert f"cloister {verb}" in pages
+
+
+def test_the_papers_index_names_files_that_exist():
+    rows = [row for row in (ROOT / "docs/papers.md").read_text().splitlines() if row.startswith("|")][2:]
+    assert len(rows) >= 10
+    for row in rows:
+        module, test = row.split("|")[2:4]
+        for path in re.findall(r"`((?:tests|examples|benchmarks)/[\w./*-]+)`", module + test):
+            assert list(ROOT.glob(path)), path
+        for name in re.findall(r"`((?:accounting|clipping|mechanisms|training|data|models)[\w.]*)`", module):
+            source = ROOT / "src/cloister" / name.replace(".", "/")
+            inner = source.parent.with_suffix(".py") if source.name[0].isupper() else source.with_suffix(".py")
+            assert source.is_dir() or inner.exists(), name

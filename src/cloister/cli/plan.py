@@ -45,6 +45,9 @@ def plan(recipe: Path, home: Path, *, as_json: bool) -> None:
             click.echo(f"  {'memory':28} {value / 1e6:.1f} MB, besides data and program")
         elif value is not None and not isinstance(value, (dict, list)):
             click.echo(f"  {name.replace('_', ' '):28} {value}")
+    left = document["ledger"]
+    if isinstance(left, dict) and left["epsilon_remaining"] is not None:
+        click.echo(f"  {'budget':28} epsilon {left['epsilon_remaining']:.4g} of {left['budget']['epsilon']:g} left")
     if memory is None:
         note("note: the model's size is known once classes are declared and statistics are declared or bought")
 

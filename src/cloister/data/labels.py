@@ -11,7 +11,7 @@ from cloister.data.cells import Cells, label_texts, read_cells
 from cloister.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -72,22 +72,22 @@ class ClassTable:
 
 
 def table_labels(table: TableFiles, settings: DataSettings) -> Iterator[LabelBlock]:
-    """Labels of a table, renamed by `label_map`."""
+    """Class names of a table's rows."""
     for batch in table.batches((str(settings.label),)):
         codes, texts = label_texts(batch, str(settings.label))
-        renamed = tuple(settings.label_map.get(text, text) for text in texts)
-        yield LabelBlock(source=str(batch.path), first_row=batch.first_row, codes=codes, texts=renamed)
+        names = _class_names(texts, settings)
+        yield LabelBlock(source=str(batch.path), first_row=batch.first_row, codes=codes, texts=names)
 
 
 def array_labels(labels: NDArray[Any], settings: DataSettings, source: str) -> Iterator[LabelBlock]:
-    """Labels of an array of numbers or fixed-length text, renamed by `label_map`."""
+    """Class names of an array of numbers or fixed-length text."""
     for start in range(0, len(labels), _BLOCK_ROWS):
         values, codes = np.unique(labels[start : start + _BLOCK_ROWS], return_inverse=True)
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             row = start + 1 + int(np.flatnonzero(~np.isfinite(values)[codes])[0])
             raise InputError(f"{source} row {row} is not a finite number")
-        texts = tuple(settings.label_map.get(text, text) for text in map(_label_text, values.tolist()))
-        yield LabelBlock(source=source, first_row=start + 1, codes=codes, texts=texts)
+        names = _class_names([_label_text(value) for value in values.tolist()], settings)
+        yield LabelBlock(source=source, first_row=start + 1, codes=codes, texts=names)
 
 
 def find_classes(
@@ -137,6 +137,16 @@ def table_targets(table: TableFiles, label: str) -> Iterator[NDArray[np.float64]
         if row is not None:
             raise InputError(f"{batch.path} row {row}, column {label!r} is not a number")
         yield cells.spread(cells.numbers)
+
+
+def _class_names(texts: Iterable[str], settings: DataSettings) -> tuple[str, ...]:
+    """Labels renamed by `label_map`, without a full stop at the end: UCI writes ``>50K`` and ``>50K.`` for one class.
+
+    A full stop that belongs to a declared class stays.
+    """
+    renamed = [settings.label_map.get(text, text) for text in texts]
+    declared = settings.classes or ()
+    return tuple(name if name in declared else name.removesuffix(".") or name for name in renamed)
 
 
 def _label_text(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -83,9 +84,13 @@ class TableFiles:
     def require(self, column: str, *, role: str) -> None:
         """Raise `InputError` unless the table has this column."""
         if column not in self.columns:
-            raise InputError(
-                f"{self.paths[0]} has no column {column!r} ({role})", hint=nearest_hint(column, self.columns)
-            )
+            raise InputError(f"{self.paths[0]} has no column {column!r} ({role})", hint=self._hint(column))
+
+    def _hint(self, column: str) -> str:
+        """What was probably meant; a first line that is no header is a row, and is not shown."""
+        if all(re.match(r"[^\W\d]", name) for name in self.columns):
+            return nearest_hint(column, self.columns)
+        return "the first line does not look like a header: name the columns with header = [...] in [data]"
 
     def batches(self, columns: Sequence[str]) -> Iterator[TableBatch]:
         """The named columns of all rows, in order; memory is bounded by a block, not by the file."""
