@@ -42,7 +42,7 @@ test: lint types contracts
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n 2 -q
 
 test-all: lint types contracts
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n 2 -q -m 'slow or not slow' --timeout 3600
+	HYPOTHESIS_PROFILE=exploring OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -n 2 -q -m 'slow or not slow' --timeout 3600
 
 benchmark-environment: $(VENV)/installed-benchmark
 

@@ -236,3 +236,28 @@ def test_resumed_runs_have_the_distribution_of_whole_ones(workplace):
             assert stats.kstest(drawn, "norm", args=(0, scale)).pvalue > 1e-4
             for wrong in (np.sqrt(20 / 15), np.sqrt(10 / 15)):
                 assert stats.kstest(drawn, "norm", args=(0, scale * wrong)).pvalue < 1e-4
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"momentum": 0.9, "schedule": "cosine"},
+        {"optimizer": "adam", "learning_rate": 0.05, "ema": 0.9},
+        {"optimizer": "adamw", "learning_rate": 0.05, "weight_decay": 0.1, "warmup_steps": 9},
+        {"clipping": "adaptive"},
+    ],
+    ids=["sgd", "adam", "adamw", "adaptive"],
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_checkpoint_holds_all_that_a_run_needs(workplace, training, dtype):
+    """Under one seed an interrupted run must end bit for bit where the whole one does."""
+    settings = {"insecure_seed": True, "seed": 3, "evaluate_every": 4, **training}
+    recipe = workplace.write_recipe(training=settings, performance={"dtype": dtype})
+    with Ledger.open(workplace.home) as ledger:
+        whole = cloister.train(recipe, out=workplace.folder / "whole", ledger=ledger)
+        with pytest.raises(Interrupted):
+            cloister.train(recipe, out=workplace.folder / "parts", ledger=ledger, observer=Stop(7))
+        parts = cloister.train(recipe, out=workplace.folder / "parts", ledger=ledger, resume=True)
+    assert parts.model_digest == whole.model_digest
+    assert parts.utility_curve == whole.utility_curve
+    assert parts.event == whole.event

@@ -261,3 +261,32 @@ def test_diagnostics_are_for_the_owner_only_and_in_no_record(workplace, ledger):
     record = (workplace.folder / "run/record.json").read_text()
     assert "batch_size" not in json.loads(record)
     assert repr(lines[-1]["loss"]) not in record
+
+
+def test_performance_settings_change_nothing_but_speed(workplace, ledger):
+    def weights(out, **performance):
+        training = {"insecure_seed": True, "augmentation_multiplicity": 2}
+        workplace.write_recipe(training=training, performance=performance)
+        record = train(workplace, ledger, out=out)
+        state = load_model(workplace.folder / out)[0].state_dict()
+        return record.event, torch.cat([tensor.flatten() for tensor in state.values()])
+
+    event, reference = weights("one", engine="materialized", physical_batch_size=4096)
+    for number, (engine, size) in enumerate([("materialized", 7), ("bookkeeping", 4096), ("bookkeeping", 7)]):
+        other_event, other = weights(str(number), engine=engine, physical_batch_size=size)
+        assert other_event == event
+        assert torch.allclose(other, reference, atol=1e-5)
+
+
+def test_empty_batches_take_noisy_steps_too(workplace, ledger):
+    # With one example expected among 400, about a third of the batches are empty.
+    workplace.write_recipe(training={"expected_batch_size": 1, "learning_rate": 0.001, "steps": 60})
+    sizes = []
+
+    class Listener(Observer):
+        def stepped(self, report):
+            sizes.append(report.batch_size)
+
+    record = train(workplace, ledger, observer=Listener())
+    assert sizes.count(0) >= 5  # 22 expected; fewer than 5 once in a million runs
+    assert len(sizes) == record.event.count == 60
