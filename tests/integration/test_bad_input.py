@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+from cloister.accounting import Budget
 from cloister.cli import main
 from cloister.ledger import Ledger
 
@@ -186,6 +187,20 @@ def test_a_declared_number_of_examples_that_is_wrong(workplace, refused):
     workplace.write_recipe(data={"examples": 500})
     text = refused()
     assert "holds 400 examples; the recipe declares 500" in text
+
+
+def test_augmentation_of_what_is_no_image(workplace, refused):
+    workplace.write_recipe(training={"augmentation": ["flip"]})
+    assert "augmentation needs images of shape (C, H, W); the inputs have shape (6,)" in refused()
+
+
+def test_a_run_without_privacy_fits_in_no_budget(workplace, refused):
+    with Ledger.open(workplace.home) as ledger:
+        ledger.set_budget("ward", Budget(epsilon=3.0, delta=1e-4))
+    workplace.write_recipe(privacy={"private": False, "epsilon": None, "delta": None})
+    text = refused(code=3)
+    assert "this plan needs infinity" in text
+    assert "train with privacy" in text
 
 
 def test_a_unit_that_training_does_not_offer(workplace, refused):

@@ -182,11 +182,14 @@ def _too_much(account: Account, budget: Budget, alone: float, total: float) -> B
     spent = account.spent()
     left = max(0.0, budget.epsilon - spent)
     needs = total - spent if math.isfinite(spent) and total >= spent else alone
+    hint = "lower steps, raise noise_multiplier, or ask the data owner for a new budget"
+    if not math.isfinite(needs):
+        hint = "a release without a guarantee fits in no budget: train with privacy"
     return BudgetExceeded(
         f"data set {account.dataset!r} has epsilon {_number(left, ROUND_FLOOR)} of {_number(budget.epsilon)} "
         f"left (delta {_number(budget.delta)}, {_named(budget.relation, budget.unit)}); "
         f"this plan needs {_number(needs, ROUND_CEILING)}",
-        hint="lower steps, raise noise_multiplier, or ask the data owner for a new budget",
+        hint=hint,
     )
 
 

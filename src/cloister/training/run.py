@@ -99,6 +99,7 @@ class _Job:
     plan: RunPlan
     state: RunState
     stream: SecureStream
+    trainer: Trainer | None = None
 
     @classmethod
     def open(cls, recipe: Recipe, out: Path, ledger: Ledger, observer: Observer, *, resume: bool) -> _Job:
@@ -133,14 +134,14 @@ class _Job:
         reservation = self._reserve()  # 4
         with self._giving_back(reservation):
             loaded = self._load(reservation)  # 5
-            trainer = self._trainer(loaded)
-        if reservation is None and trainer.step < self.plan.steps:
-            raise PlanMismatch(f"run {self.state.run} was committed, but its checkpoint is at step {trainer.step}")
-        try:
-            utility = fit(trainer, loaded, recipe=self.recipe, out=self.out, observer=self.observer)  # 6
-        except Diverged as error:
-            self._end_early(trainer.step, reservation, str(error))
-            raise
+            self.trainer = trainer = self._trainer(loaded)
+            if reservation is None and trainer.step < self.plan.steps:
+                raise PlanMismatch(f"run {self.state.run} was committed, but its checkpoint is at step {trainer.step}")
+            try:
+                utility = fit(trainer, loaded, recipe=self.recipe, out=self.out, observer=self.observer)  # 6
+            except Diverged as error:
+                self._end_early(trainer.step, reservation, str(error))
+                raise
         committed = self._commit(reservation)  # 7
         with trainer.released() as model:
             outcome = Outcome(
@@ -180,12 +181,13 @@ class _Job:
 
     @contextlib.contextmanager
     def _giving_back(self, reservation: Reservation | None) -> Iterator[None]:
-        """Commit no more than the bought statistics, or nothing, if preparation fails before the first step."""
+        """Commit no more than the bought statistics, or nothing, if the run fails before its first step is done."""
         try:
             yield
         except Exception as error:
             reason = f"failed before the first step: {type(error).__name__}"
-            if reservation and not self.state.ended and read_checkpoint(self.out) is None:
+            stepped = self.trainer is not None and self.trainer.step > 0
+            if reservation and not self.state.ended and not stepped and read_checkpoint(self.out) is None:
                 if self.state.encodings is not None:
                     self._end_early(0, reservation, reason)
                 else:
