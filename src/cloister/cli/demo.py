@@ -21,7 +21,7 @@ __all__ = ["demo"]
 _MARKER = ".cloister-demo"
 
 _DIGITS = """\
-# Handwritten digits, 8 x 8 pixels: a small convolutional network under epsilon 3.
+# Handwritten digits, 8 x 8 pixels: a small network under epsilon 3.
 [data]
 train = "digits-train.npz"
 test = "digits-test.npz"
@@ -37,12 +37,12 @@ epsilon = 3.0
 delta = 1e-4
 
 [training]
-epochs = 40
+epochs = 60
 expected_batch_size = 256
 clip_norm = 1.0
 optimizer = "adam"
-learning_rate = 0.005
-evaluate_every = 40
+learning_rate = 0.01
+evaluate_every = 60
 ema = 0.95
 """
 

@@ -56,7 +56,7 @@ def _left(dataset: str | None, home: Path) -> dict[str, object] | None:
     """What the ledger says of the data set, if there is a ledger and the recipe names one."""
     from cloister.ledger import Ledger, ledger_location
 
-    if dataset is None or not home.exists():
+    if dataset is None:
         return None
     with Ledger.open(ledger_location(home)) as ledger:
         if dataset not in ledger.datasets():
