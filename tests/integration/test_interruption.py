@@ -180,6 +180,22 @@ def test_a_full_disk_during_a_checkpoint_loses_nothing(workplace, monkeypatch):
         assert cloister.train(recipe, out=out, ledger=ledger, resume=True).steps == 20
 
 
+def test_a_checkpoint_of_another_run_is_never_taken_up(workplace):
+    # Its weights carry the spending of that run, which the event of this one does not count.
+    first, second, recipe = workplace.folder / "one", workplace.folder / "two", workplace.folder / "recipe.toml"
+    with Ledger.open(workplace.home) as ledger:
+        for out in (first, second):
+            with pytest.raises(Interrupted):
+                cloister.train(recipe, out=out, ledger=ledger, observer=Stop(7))
+        (second / "checkpoints/latest.safetensors").write_bytes((first / "checkpoints/latest.safetensors").read_bytes())
+        with pytest.raises(PlanMismatch, match="the checkpoint belongs to run"):
+            cloister.train(recipe, out=second, ledger=ledger, resume=True)
+        (first / "state.json").unlink()
+        with pytest.raises(InputError, match="holds a run already"):
+            cloister.train(recipe, out=first, ledger=ledger)
+        assert [line.status for line in ledger.statement("ward").lines] == ["reserved", "reserved"]
+
+
 def test_a_damaged_checkpoint_is_named(workplace):
     out, recipe = workplace.folder / "run", workplace.folder / "recipe.toml"
     with Ledger.open(workplace.home) as ledger:

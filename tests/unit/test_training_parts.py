@@ -85,15 +85,16 @@ def test_optimizers_are_torchs(name, kind):
 class TestCheckpoint:
     def test_it_comes_back_as_it_went(self, tmp_path):
         kept = Checkpoint(
-            step=3, clip_norm=0.5, seconds=1.5, utility=((2, {"loss": 0.1}),), tensors={"w": torch.ones(2)}
+            run="run-1", step=3, clip_norm=0.5, seconds=1.5, utility=((2, {"loss": 0.1}),), tensors={"w": torch.ones(2)}
         )
         write_checkpoint(tmp_path, kept)
         found = read_checkpoint(tmp_path)
         assert torch.equal(found.tensors["w"], kept.tensors["w"])
-        assert (found.step, found.clip_norm, found.seconds, found.utility) == (3, 0.5, 1.5, ((2, {"loss": 0.1}),))
+        assert (found.run, found.step, found.clip_norm) == ("run-1", 3, 0.5)
+        assert (found.seconds, found.utility) == (1.5, ((2, {"loss": 0.1}),))
 
     def test_it_holds_no_key_and_is_for_its_owner(self, tmp_path):
-        write_checkpoint(tmp_path, Checkpoint(step=1, tensors={"w": torch.ones(2)}))
+        write_checkpoint(tmp_path, Checkpoint(run="run-1", step=1, tensors={"w": torch.ones(2)}))
         (path,) = (tmp_path / "checkpoints").iterdir()
         assert path.stat().st_mode & 0o077 == 0
         assert b"key" not in path.read_bytes()

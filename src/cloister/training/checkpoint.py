@@ -33,6 +33,7 @@ class Checkpoint:
     """The state after a number of steps.
 
     Attributes:
+        run: The run it belongs to; no other run's event covers these weights.
         step: Steps done.
         clip_norm: Of the next step, where clipping is adaptive.
         seconds: Time spent training so far.
@@ -40,6 +41,7 @@ class Checkpoint:
         tensors: Model, optimizer and average, by name.
     """
 
+    run: str
     step: int
     clip_norm: float | None = None
     seconds: float = 0.0
@@ -51,6 +53,7 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint of a run directory; the old one stays if this fails."""
     meta = {
         "schema": _SCHEMA,
+        "run": checkpoint.run,
         "step": checkpoint.step,
         "clip_norm": checkpoint.clip_norm,
         "seconds": checkpoint.seconds,
@@ -83,6 +86,7 @@ def read_checkpoint(run: Path) -> Checkpoint | None:
 
 def _from_meta(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Checkpoint:
     return Checkpoint(
+        run=meta["run"],
         step=meta["step"],
         clip_norm=meta["clip_norm"],
         seconds=meta["seconds"],

@@ -248,6 +248,7 @@ class _Job:
             stream=self.stream,
             plan=self.plan.dpsgd.plan() if self.plan.dpsgd else None,
             engine=engine,
+            run_id=self.state.run,
         )
         found = read_checkpoint(self.out)
         if found is not None:

@@ -50,7 +50,7 @@ def claim_run(run: Path, planned: RunState, *, resume: bool) -> RunState:
     """
     found = read_state(run)
     if not resume:
-        if found is not None or (run / "record.json").exists():
+        if found is not None or (run / "record.json").exists() or (run / "checkpoints").exists():
             raise InputError(f"{run} holds a run already", hint="choose another --out, or go on with it: --resume")
         make_directory(run)
         state = planned

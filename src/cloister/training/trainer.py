@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cloister.errors import CloisterError, UnsupportedLayer
+from cloister.errors import CloisterError, PlanMismatch, UnsupportedLayer
 from cloister.mechanisms import Flat, PoissonSampler
 from cloister.training.augmentation import augment
 from cloister.training.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
@@ -63,6 +63,7 @@ class Trainer:
         stream: Source of sampling and noise.
         plan: None trains without privacy.
         engine: Needed with a plan.
+        run_id: Written into checkpoints, and demanded of those it goes on from.
     """
 
     model: nn.Module
@@ -75,6 +76,7 @@ class Trainer:
     stream: SecureStream
     plan: Plan | None = None
     engine: ClippingEngine | None = None
+    run_id: str = ""
     step: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
 
@@ -188,11 +190,27 @@ class Trainer:
         if self.average:
             tensors |= {f"average.{name}": tensor for name, tensor in self.average.values.items()}
         clip_norm = self.clip.clip_norm if isinstance(self.clip, Flat) else None
-        return Checkpoint(step=self.step, clip_norm=clip_norm, seconds=self.seconds, utility=utility, tensors=tensors)
+        return Checkpoint(
+            run=self.run_id,
+            step=self.step,
+            clip_norm=clip_norm,
+            seconds=self.seconds,
+            utility=utility,
+            tensors=tensors,
+        )
 
     @torch.no_grad()
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of a run with the same settings."""
+        """Go on from a checkpoint of the same run.
+
+        Raises:
+            PlanMismatch: It belongs to another run, whose spending this run's event does not count.
+        """
+        if checkpoint.run != self.run_id:
+            raise PlanMismatch(
+                f"the checkpoint belongs to run {checkpoint.run!r}, not to {self.run_id!r}",
+                hint="start a new run in another directory",
+            )
         tensors = checkpoint.tensors
         self.model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
         for name, tensor in self.weights.items():
